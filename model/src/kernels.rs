@@ -13,6 +13,10 @@ pub fn rms_norm<const R: usize>(x: Tensor<R>, weight: Tensor<1>, eps: f64) -> Te
 }
 
 /// Rotates the halves of each head by its position's angles.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a tensor is a handle, and is passed like every other tensor here"
+)]
 pub fn rotary(
     x: Tensor<4>,
     positions: Tensor<2, Int>,
