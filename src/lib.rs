@@ -1,1 +1,9 @@
-//! root
+//! What the mains share: flags, configs, the device, signals, and the commands themselves.
+
+#[cfg(not(target_env = "msvc"))]
+mod allocator;
+pub mod args;
+pub mod config;
+pub mod device;
+pub mod interrupt;
+pub mod print_config;
