@@ -7,3 +7,4 @@ pub mod config;
 pub mod device;
 pub mod interrupt;
 pub mod print_config;
+pub mod tokenizer_stage;
