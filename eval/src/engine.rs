@@ -167,12 +167,12 @@ impl Engine {
         })?;
         let answers = completions.into_iter().zip(texts);
         Ok(answers
-            .map(|(completion, (answer, text))| whole_answer(completion, answer, text))
+            .map(|(completion, (answer, text))| whole_answer(&completion, answer, text))
             .collect())
     }
 }
 
-fn whole_answer(completion: Completion, mut answer: AnswerText<'_>, mut text: String) -> Answer {
+fn whole_answer(completion: &Completion, mut answer: AnswerText<'_>, mut text: String) -> Answer {
     text.push_str(&answer.finish());
     // A stop string may end in the very token that was the last one allowed.
     let finish_reason = if answer.has_stopped() {

@@ -154,11 +154,12 @@ impl CausalLm {
         mut cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
         let mut x = self.embed_tokens.forward(input_ids); // [B, T, D]
-        for (index, layer) in self.layers.iter().enumerate() {
+        let positions = std::iter::repeat_n(positions, self.layers.len());
+        for ((index, layer), positions) in self.layers.iter().enumerate().zip(positions) {
             let cache = cache
                 .as_deref_mut()
                 .map(|cache| &mut cache.layers_mut()[index]);
-            x = layer.forward(x, positions.clone(), &self.rope, cache);
+            x = layer.forward(x, positions, &self.rope, cache);
         }
         self.norm.forward(x)
     }

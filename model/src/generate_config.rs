@@ -1,6 +1,7 @@
 //! How an answer is written: lengths, stop ids and sampling, under Hugging Face's
 //! `generation_config.json` names.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -181,7 +182,7 @@ impl GenerateConfig {
 fn check(
     holds: bool,
     field: &'static str,
-    found: impl ToString,
+    found: impl Display + Copy,
     expected: &'static str,
 ) -> Result<(), GenerateConfigError> {
     if holds {

@@ -158,7 +158,10 @@ mod tests {
         };
         let mut logits = [3.0, -1.0, 0.5, -0.25];
         Sampler::new(&config, &[0, 1, 1], 0).penalise(&mut logits);
-        assert_eq!(logits, [1.5, -2.0, 0.5, -0.25]);
+        assert_eq!(
+            logits.map(f32::to_bits),
+            [1.5, -2.0, 0.5, -0.25].map(f32::to_bits)
+        );
     }
 
     /// By hand: id 0 is in the prompt only, id 1 was answered once, id 2 twice; 4 - 0.5 - n * 0.25.
@@ -177,7 +180,10 @@ mod tests {
         }
         let mut logits = [4.0; 4];
         sampler.penalise(&mut logits);
-        assert_eq!(logits, [4.0, 3.25, 3.0, 4.0]);
+        assert_eq!(
+            logits.map(f32::to_bits),
+            [4.0, 3.25, 3.0, 4.0].map(f32::to_bits)
+        );
     }
 
     /// The prompt of one model may hold ids that another's vocabulary lacks.

@@ -73,8 +73,9 @@ impl TrainingRecord {
     /// A folder that cannot be written to.
     pub fn save(&self, dir: &Path) -> Result<(), TrainingRecordError> {
         let path = dir.join(FILE_NAME);
-        let text = serde_json::to_string_pretty(self).expect("a string and a bool are JSON");
-        fs::write(&path, text + "\n").map_err(|source| TrainingRecordError::Write { path, source })
+        let text = serde_json::to_string_pretty(self).map_err(io::Error::from);
+        text.and_then(|text| fs::write(&path, text + "\n"))
+            .map_err(|source| TrainingRecordError::Write { path, source })
     }
 }
 
