@@ -1,1 +1,17 @@
-//! model
+//! The model room: tensors only, token ids in, logits out.
+
+pub mod attention;
+pub mod block;
+pub mod causal_lm;
+pub mod config;
+pub mod feed_forward;
+pub mod flops;
+pub mod hf;
+mod init;
+pub mod kernels;
+pub mod norm;
+pub mod params;
+pub mod rope;
+
+pub use causal_lm::CausalLm;
+pub use config::ModelConfig;
