@@ -1,0 +1,315 @@
+//! `metrics.jsonl`: one JSON object per line, appended as things happen.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{SampleReport, StepReport, ValidationReport};
+
+/// A line to be written; its `kind` is the variant's name.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum Record<'a> {
+    Step(&'a StepReport),
+    Validation(&'a ValidationReport),
+    Sample(&'a SampleReport),
+    Note { step: u64, text: &'a str },
+}
+
+impl Record<'_> {
+    /// Numbers of the record that JSON may be unable to hold.
+    fn floats(&self) -> Vec<(&'static str, f64)> {
+        match self {
+            Self::Step(report) => vec![
+                ("epoch", report.epoch),
+                ("loss", report.loss),
+                ("lr", report.lr),
+                ("grad_norm", report.grad_norm),
+                ("secs", report.secs),
+                ("data_wait_secs", report.data_wait_secs),
+            ],
+            Self::Validation(report) => vec![
+                ("loss", report.loss),
+                ("bits_per_byte", report.bits_per_byte),
+            ],
+            Self::Sample(_) | Self::Note { .. } => Vec::new(),
+        }
+    }
+
+    /// The line without its line feed; `non_finite` keeps what JSON has no number for.
+    fn to_json(&self) -> serde_json::Result<String> {
+        let mut value = serde_json::to_value(self)?;
+        let non_finite: Map<String, Value> = self
+            .floats()
+            .into_iter()
+            .filter(|(_, number)| !number.is_finite())
+            .map(|(name, number)| (name.to_string(), Value::String(number.to_string())))
+            .collect();
+        if !non_finite.is_empty() {
+            value["non_finite"] = Value::Object(non_finite);
+        }
+        serde_json::to_string(&value)
+    }
+}
+
+/// What a line must hold to be continued and drawn; `None` is a number that was not finite.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(super) enum Row {
+    Step {
+        step: u64,
+        loss: Option<f64>,
+        lr: Option<f64>,
+    },
+    Validation {
+        step: u64,
+        loss: Option<f64>,
+    },
+    Sample {
+        step: u64,
+    },
+    Note {
+        step: u64,
+    },
+}
+
+impl Row {
+    fn step(&self) -> u64 {
+        match self {
+            Self::Step { step, .. }
+            | Self::Validation { step, .. }
+            | Self::Sample { step }
+            | Self::Note { step } => *step,
+        }
+    }
+}
+
+/// `metrics.jsonl`, open for appending.
+pub(super) struct MetricsFile {
+    file: File,
+    num_bytes: u64,
+    num_lost: u64,
+}
+
+impl MetricsFile {
+    /// Starts an empty file in place of any earlier one.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        File::create(path)?;
+        Self::open(path)
+    }
+
+    /// Keeps the lines up to `last_step` and returns how many lines were unreadable.
+    ///
+    /// The shortened file replaces the old one in one move, so a crash here loses nothing.
+    pub(super) fn resume(path: &Path, last_step: u64) -> io::Result<(Self, usize)> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok((Self::create(path)?, 0));
+            }
+            Err(error) => return Err(error),
+        };
+        let shortened = path.with_extension("jsonl.tmp");
+        let mut writer = BufWriter::new(File::create(&shortened)?);
+        let mut num_broken = 0;
+        for line in BufReader::new(file).split(b'\n') {
+            let line = line?;
+            match serde_json::from_slice::<Row>(&line) {
+                Ok(row) if row.step() <= last_step => {
+                    writer.write_all(&line)?;
+                    writer.write_all(b"\n")?;
+                }
+                Ok(_) => {}
+                Err(_) => num_broken += 1,
+            }
+        }
+        writer.into_inner()?.sync_all()?;
+        fs::rename(&shortened, path)?;
+        Ok((Self::open(path)?, num_broken))
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        let num_bytes = file.metadata()?.len();
+        Ok(Self {
+            file,
+            num_bytes,
+            num_lost: 0,
+        })
+    }
+
+    /// Appends a line in a single write, so that a killed process leaves whole lines.
+    pub(super) fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
+        let mut line = record.to_json()?;
+        line.push('\n');
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            self.num_lost += 1;
+            // The next line must not be glued to the half of this one.
+            self.file.set_len(self.num_bytes)?;
+            return Err(error);
+        }
+        self.num_bytes += line.len() as u64;
+        Ok(())
+    }
+
+    /// Lines that could not be written since the file was opened.
+    pub(super) fn num_lost(&self) -> u64 {
+        self.num_lost
+    }
+
+    /// Waits until the lines are on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Hands every readable line of the file to `visit`, in order.
+pub(super) fn for_each_row(path: &Path, mut visit: impl FnMut(Row)) -> io::Result<()> {
+    for line in BufReader::new(File::open(path)?).split(b'\n') {
+        if let Ok(row) = serde_json::from_slice(&line?) {
+            visit(row);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step_report(step: u64) -> StepReport {
+        StepReport {
+            step,
+            total_steps: Some(300),
+            epoch: 0.5,
+            loss: 5.25,
+            lr: 1e-3,
+            grad_norm: 0.75,
+            tokens: 8000,
+            supervised: 7900,
+            total_tokens: 8000 * step,
+            secs: 2.0,
+            data_wait_secs: 0.5,
+            skipped: 0,
+        }
+    }
+
+    /// The schema that `train/README.md` documents, field for field.
+    #[test]
+    fn a_step_is_one_object_with_the_documented_fields() {
+        let line = Record::Step(&step_report(3)).to_json().unwrap();
+        assert_eq!(
+            line,
+            r#"{"kind":"step","step":3,"epoch":0.5,"loss":5.25,"lr":0.001,"grad_norm":0.75,"#
+                .to_string()
+                + r#""tokens":8000,"supervised":7900,"total_tokens":24000,"secs":2.0,"#
+                + r#""data_wait_secs":0.5,"skipped":0}"#
+        );
+    }
+
+    /// The schema that `train/README.md` documents, field for field.
+    #[test]
+    fn validations_samples_and_notes_carry_their_kind() {
+        let validation = ValidationReport {
+            step: 3,
+            loss: 5.5,
+            bits_per_byte: 2.25,
+        };
+        let sample = SampleReport {
+            step: 3,
+            prompt: "3 + 4".into(),
+            text: " = 7\n".into(),
+        };
+        let lines = [
+            Record::Validation(&validation),
+            Record::Sample(&sample),
+            Record::Note {
+                step: 3,
+                text: "checkpoint",
+            },
+        ]
+        .map(|record| record.to_json().unwrap());
+        assert_eq!(
+            lines,
+            [
+                r#"{"kind":"validation","step":3,"loss":5.5,"bits_per_byte":2.25}"#,
+                r#"{"kind":"sample","step":3,"prompt":"3 + 4","text":" = 7\n"}"#,
+                r#"{"kind":"note","step":3,"text":"checkpoint"}"#,
+            ]
+        );
+    }
+
+    /// JSON has no NaN: the field is null and `non_finite` says which one it was.
+    #[test]
+    fn numbers_that_are_not_finite_are_null_and_named() {
+        let report = StepReport {
+            loss: f64::NAN,
+            grad_norm: f64::NEG_INFINITY,
+            ..step_report(1)
+        };
+        let line = Record::Step(&report).to_json().unwrap();
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert!(value["loss"].is_null() && value["grad_norm"].is_null());
+        assert_eq!(
+            value["non_finite"],
+            serde_json::json!({"loss": "NaN", "grad_norm": "-inf"})
+        );
+    }
+
+    /// Steps 1 to 6 were taken, the checkpoint is of step 4: 5 and 6 go, 5 is taken again.
+    #[test]
+    fn a_resumed_run_has_each_step_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut metrics = MetricsFile::create(&path).unwrap();
+        for step in 1..=6 {
+            metrics.append(&Record::Step(&step_report(step))).unwrap();
+        }
+        drop(metrics);
+
+        let (mut metrics, num_broken) = MetricsFile::resume(&path, 4).unwrap();
+        metrics.append(&Record::Step(&step_report(5))).unwrap();
+        metrics.sync().unwrap();
+
+        let mut steps = Vec::new();
+        for_each_row(&path, |row| steps.push(row.step())).unwrap();
+        assert_eq!((steps, num_broken), (vec![1, 2, 3, 4, 5], 0));
+        assert!(!dir.path().join("metrics.jsonl.tmp").exists());
+    }
+
+    /// A process killed in the middle of a write leaves half a line; it must not poison the next.
+    #[test]
+    fn half_a_line_is_dropped_on_resume() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let whole = Record::Step(&step_report(1)).to_json().unwrap();
+        fs::write(&path, format!("{whole}\n{}", &whole[..30])).unwrap();
+
+        let (_, num_broken) = MetricsFile::resume(&path, 4).unwrap();
+        assert_eq!(num_broken, 1);
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole + "\n");
+    }
+
+    /// The file of a run whose reports were deleted starts again rather than blocking the resume.
+    #[test]
+    fn a_missing_file_is_started_again_on_resume() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        MetricsFile::resume(&path, 4).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    }
+
+    /// `/dev/full` accepts no byte, as a full disk does.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_loses_lines_but_returns_an_error_each_time() {
+        let mut metrics = MetricsFile::open(Path::new("/dev/full")).unwrap();
+        let error = metrics.append(&Record::Step(&step_report(1))).unwrap_err();
+        assert!(metrics.append(&Record::Step(&step_report(2))).is_err());
+        assert_eq!(metrics.num_lost(), 2);
+        assert!(!error.to_string().is_empty());
+    }
+}

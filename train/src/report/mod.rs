@@ -1,0 +1,275 @@
+//! What a training run reports and where it goes: terminal, `metrics.jsonl`, TensorBoard, `loss.png`.
+//!
+//! Reporting never stops training. Opening a sink may fail, since then nothing is lost yet; a sink
+//! that fails later (a full disk) says so once, and training goes on.
+
+mod metrics;
+mod plot;
+mod progress;
+mod tensorboard;
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use documented::DocumentedFields;
+use serde::{Deserialize, Serialize};
+
+use self::metrics::{MetricsFile, Record};
+use self::plot::Plot;
+use self::progress::Progress;
+use self::tensorboard::EventFile;
+
+/// How often and where a run reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportConfig {
+    /// Steps between two progress lines; the numbers in a line are means over these steps.
+    pub log_every: u64,
+    /// Write TensorBoard event files to the folder `events` of the run.
+    pub tensorboard: bool,
+    /// Draw the learning curve into `loss.png` of the run at every validation and checkpoint.
+    pub plot: bool,
+    /// Show no progress on the terminal; warnings are still shown.
+    pub quiet: bool,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        Self {
+            log_every: 10,
+            tensorboard: true,
+            plot: true,
+            quiet: false,
+        }
+    }
+}
+
+/// Measurements of one optimizer step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Optimizer steps done, this one included.
+    pub step: u64,
+    /// Steps the whole run will take, where that is known (a run limited by minutes does not know).
+    #[serde(skip)]
+    pub total_steps: Option<u64>,
+    /// Passes over the training data, as a fraction.
+    pub epoch: f64,
+    /// Mean negative log-likelihood per supervised token, in nats.
+    pub loss: f64,
+    /// Learning rate that the step used.
+    pub lr: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Useful tokens of the step: all but padding.
+    pub tokens: u64,
+    /// Tokens of the step that carry a label.
+    pub supervised: u64,
+    /// Useful tokens since the start of the run, this step included.
+    pub total_tokens: u64,
+    /// Wall time of the step, in seconds.
+    pub secs: f64,
+    /// Share of `secs` spent waiting for the loader, in seconds.
+    pub data_wait_secs: f64,
+    /// Steps skipped since the start of the run (not finite, or without a supervised token).
+    pub skipped: u64,
+}
+
+/// Result of one pass over the held-out split.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ValidationReport {
+    /// Optimizer steps done before the pass.
+    pub step: u64,
+    /// Mean negative log-likelihood per supervised token, in nats.
+    pub loss: f64,
+    /// Negative log-likelihood in bits per UTF-8 byte of text: comparable between tokenizers.
+    pub bits_per_byte: f64,
+}
+
+/// A continuation of a fixed prompt by the model in training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SampleReport {
+    /// Optimizer steps done before sampling.
+    pub step: u64,
+    /// Text the model was given.
+    pub prompt: String,
+    /// Text the model added.
+    pub text: String,
+}
+
+/// Why the reports of a run could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A file or folder of the reports cannot be created, read or replaced.
+    #[error("{}: cannot open the run's reports", path.display())]
+    Open {
+        /// File or folder concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line every zero steps cannot be written.
+    #[error("log_every: found 0, expected at least 1 step between two lines")]
+    LogEvery,
+}
+
+/// Receiver of everything a run reports, passing it on to the sinks that are switched on.
+pub struct Reporter {
+    progress: Progress,
+    metrics: MetricsFile,
+    events: Option<EventFile>,
+    plot: Option<Plot>,
+}
+
+impl Reporter {
+    /// Opens the reports of the run in `run_dir`, which must exist.
+    ///
+    /// With `resume_from_step` the reports of later steps are removed, since the resumed run takes
+    /// those steps again; without it any earlier `metrics.jsonl` is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When `log_every` is zero, or when a file cannot be created in `run_dir`.
+    pub fn new(
+        run_dir: &Path,
+        config: &ReportConfig,
+        resume_from_step: Option<u64>,
+    ) -> Result<Self, ReportError> {
+        if config.log_every == 0 {
+            return Err(ReportError::LogEvery);
+        }
+        let metrics_path = run_dir.join("metrics.jsonl");
+        let (metrics, num_broken) = match resume_from_step {
+            Some(step) => MetricsFile::resume(&metrics_path, step),
+            None => MetricsFile::create(&metrics_path).map(|file| (file, 0)),
+        }
+        .map_err(|source| open_error(&metrics_path, source))?;
+
+        let events = if config.tensorboard {
+            let dir = run_dir.join("events");
+            let first_step = resume_from_step.map_or(0, |step| step + 1);
+            let events = fs::create_dir_all(&dir)
+                .and_then(|()| EventFile::create(&dir, first_step))
+                .map_err(|source| open_error(&dir, source))?;
+            Some(events)
+        } else {
+            None
+        };
+
+        let plot = if config.plot {
+            let mut plot = Plot::new(run_dir);
+            if resume_from_step.is_some() {
+                metrics::for_each_row(&metrics_path, |row| plot.record_row(row))
+                    .map_err(|source| open_error(&metrics_path, source))?;
+            }
+            Some(plot)
+        } else {
+            None
+        };
+
+        let mut reporter = Self {
+            progress: Progress::new(config, resume_from_step.unwrap_or(0)),
+            metrics,
+            events,
+            plot,
+        };
+        if num_broken > 0 {
+            let step = resume_from_step.unwrap_or(0);
+            reporter.note(
+                step,
+                &format!("metrics.jsonl: dropped {num_broken} broken lines"),
+            );
+        }
+        Ok(reporter)
+    }
+
+    /// Passes on the measurements of a step.
+    pub fn record_step(&mut self, report: &StepReport) {
+        self.progress.step(report);
+        self.append(&Record::Step(report));
+        self.write_events(|events| events.write_step(report));
+        if let Some(plot) = &mut self.plot {
+            plot.record_step(report.step, report.loss, report.lr);
+        }
+    }
+
+    /// Passes on the result of a validation and redraws the curve.
+    pub fn record_validation(&mut self, report: &ValidationReport) {
+        self.progress.validation(report);
+        self.append(&Record::Validation(report));
+        self.write_events(|events| events.write_validation(report));
+        if let Some(plot) = &mut self.plot {
+            plot.record_validation(report.step, report.loss);
+        }
+        self.redraw();
+    }
+
+    /// Passes on a sampled continuation.
+    pub fn record_sample(&mut self, report: &SampleReport) {
+        self.progress.sample(report);
+        self.append(&Record::Sample(report));
+        self.write_events(|events| events.write_sample(report));
+    }
+
+    /// Shows and records a remark on the run: a skipped step, a checkpoint written, a stop.
+    pub fn note(&mut self, step: u64, text: &str) {
+        self.progress.note(step, text);
+        self.append(&Record::Note { step, text });
+    }
+
+    /// Brings the files to the disk and redraws the curve; to be called with every checkpoint.
+    pub fn sync(&mut self) {
+        if let Err(error) = self.metrics.sync() {
+            self.progress
+                .warn(&format!("metrics.jsonl is not safe on the disk: {error}"));
+        }
+        self.write_events(EventFile::sync);
+        self.redraw();
+    }
+
+    /// Ends the progress display and completes the files.
+    pub fn finish(mut self) {
+        self.sync();
+        self.progress.finish();
+    }
+
+    /// Writes a line of metrics, or says once that lines are lost.
+    fn append(&mut self, record: &Record<'_>) {
+        let was_complete = self.metrics.num_lost() == 0;
+        if let Err(error) = self.metrics.append(record)
+            && was_complete
+        {
+            self.progress
+                .warn(&format!("metrics.jsonl loses lines: {error}"));
+        }
+    }
+
+    /// Writes events, or says why TensorBoard gets no more of them.
+    fn write_events(&mut self, write: impl FnOnce(&mut EventFile) -> io::Result<()>) {
+        if let Some(events) = &mut self.events
+            && let Err(error) = write(events)
+        {
+            // A half-written record makes whatever follows it unreadable, so the file ends here.
+            self.events = None;
+            self.progress
+                .warn(&format!("TensorBoard events end here: {error}"));
+        }
+    }
+
+    /// Redraws the curve, or says why it is drawn no more.
+    fn redraw(&mut self) {
+        if let Some(plot) = &self.plot
+            && let Err(error) = plot.draw()
+        {
+            self.plot = None;
+            self.progress
+                .warn(&format!("loss.png is no longer drawn: {error}"));
+        }
+    }
+}
+
+fn open_error(path: &Path, source: io::Error) -> ReportError {
+    ReportError::Open {
+        path: path.to_path_buf(),
+        source,
+    }
+}
