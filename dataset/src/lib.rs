@@ -1,10 +1,17 @@
 //! Text to batches: readers, tokenizer, chat templates, token cache, packing, loader.
 
+pub mod batch;
+pub mod cache;
 pub mod chat;
+mod draw;
 pub mod jsonl;
 pub mod lines;
+pub mod loader;
+pub mod mask;
+pub mod pack;
 pub mod rows;
 pub mod source;
+pub mod split;
 pub mod stream_decoder;
 pub mod tokenizer;
 pub mod tokenizer_train;
