@@ -18,4 +18,4 @@ pub mod tokenizer_train;
 
 pub use chat::{ChatError, ChatTemplate, Message, RenderOptions, Span};
 pub use stream_decoder::StreamDecoder;
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::{EncodedSpans, Tokenizer, TokenizerError};

@@ -151,7 +151,7 @@ mod tests {
             serde_json::from_str::<Message>(r#"{"role": "user", "content": "", "tools": 3}"#);
         assert_eq!(
             error.unwrap_err().to_string(),
-            "found `3`, expected a list at line 1 column 44"
+            "found `3`, expected a list at line 1 column 43"
         );
     }
 

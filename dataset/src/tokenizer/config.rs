@@ -51,6 +51,29 @@ impl TokenizerConfig {
         self.token("pad_token")
     }
 
+    /// Token for what has no other.
+    pub fn unk_token(&self) -> Option<&str> {
+        self.token("unk_token")
+    }
+
+    /// Source of the chat template; of several named ones the one called `default`.
+    pub fn chat_template(&self) -> Option<&str> {
+        let value = self.fields.get("chat_template")?;
+        let Value::Array(templates) = value else {
+            return value.as_str();
+        };
+        let default = templates
+            .iter()
+            .find(|template| template["name"] == "default");
+        default.or(templates.first())?["template"].as_str()
+    }
+
+    /// Puts a template from a file of its own in the place of the one here.
+    pub(super) fn set_chat_template(&mut self, source: String) {
+        self.fields
+            .insert("chat_template".to_owned(), source.into());
+    }
+
     /// A token is a string, or an object with its text in `content`.
     fn token(&self, field: &str) -> Option<&str> {
         let value = self.fields.get(field)?;

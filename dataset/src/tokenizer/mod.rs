@@ -2,6 +2,7 @@
 
 mod config;
 mod ordinary;
+mod spans;
 
 use std::fs;
 use std::io;
@@ -11,11 +12,14 @@ use rayon::prelude::*;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::chat::{ChatError, ChatTemplate};
 pub use config::TokenizerConfig;
 pub use ordinary::ControlToken;
+pub use spans::EncodedSpans;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
 const CONFIG_FILE: &str = "tokenizer_config.json";
+const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// Characters of every plane, a lone combining mark and a control: what a sound tokenizer encodes.
 const PROBE: &str = "a 1\n\t中\u{301}\u{0}\u{1F600}\u{10FFFD}";
@@ -73,6 +77,14 @@ pub enum TokenizerError {
         /// What the library missed.
         source: tokenizers::Error,
     },
+    /// The chat template is broken.
+    #[error("{}: the chat template is broken", path.display())]
+    ChatTemplate {
+        /// File that holds the template.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ChatError,
+    },
 }
 
 /// Text to token ids and back.
@@ -85,6 +97,7 @@ pub struct Tokenizer {
     ordinary: tokenizers::Tokenizer,
     control_tokens: Vec<ControlToken>,
     config: TokenizerConfig,
+    chat_template: Option<ChatTemplate>,
     vocab_size: usize,
     bos_id: Option<u32>,
     eos_id: Option<u32>,
@@ -92,8 +105,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a folder with `tokenizer.json` (and `tokenizer_config.json`, if it has one), or a
-    /// `tokenizer.json` with its neighbour.
+    /// Reads a folder with `tokenizer.json` (and `tokenizer_config.json` and
+    /// `chat_template.jinja`, if it has them), or a `tokenizer.json` with its neighbours.
     ///
     /// # Errors
     ///
@@ -111,7 +124,15 @@ impl Tokenizer {
                 path: file.clone(),
                 source,
             })?;
-        let config = TokenizerConfig::load(&folder.join(CONFIG_FILE))?;
+        let mut config = TokenizerConfig::load(&folder.join(CONFIG_FILE))?;
+        let template = folder.join(TEMPLATE_FILE);
+        if template.exists() {
+            let source = fs::read_to_string(&template).map_err(|source| TokenizerError::Read {
+                path: template,
+                source,
+            })?;
+            config.set_chat_template(source);
+        }
         Self::new(full, config, &file)
     }
 
@@ -138,6 +159,22 @@ impl Tokenizer {
                     source,
                 })?;
         }
+        let chat_template = config
+            .chat_template()
+            .map(|source| {
+                let template: ChatTemplate = source.parse()?;
+                Ok(template
+                    .with_special_token("bos_token", config.bos_token())
+                    .with_special_token("eos_token", config.eos_token())
+                    .with_special_token("pad_token", config.pad_token())
+                    .with_special_token("unk_token", config.unk_token())
+                    .with_control_tokens(&control_tokens))
+            })
+            .transpose()
+            .map_err(|source| TokenizerError::ChatTemplate {
+                path: path.with_file_name(CONFIG_FILE),
+                source,
+            })?;
         let largest_id = full.get_vocab(true).into_values().max();
         let id_of = |field, token: Option<&str>| match token {
             Some(token) => match full.token_to_id(token) {
@@ -159,6 +196,7 @@ impl Tokenizer {
             ordinary,
             control_tokens,
             config,
+            chat_template,
         })
     }
 
@@ -250,6 +288,11 @@ impl Tokenizer {
         &self.control_tokens
     }
 
+    /// How a conversation becomes text, if the tokenizer says so.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
     /// What `tokenizer_config.json` says.
     pub fn config(&self) -> &TokenizerConfig {
         &self.config
@@ -297,3 +340,6 @@ fn write_whole(path: &Path, text: &str) -> Result<(), TokenizerError> {
             source,
         })
 }
+
+#[cfg(test)]
+mod tests;

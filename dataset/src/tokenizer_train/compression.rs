@@ -19,6 +19,15 @@ pub enum Language {
 }
 
 impl Language {
+    /// The name for a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chinese => "chinese",
+            Self::English => "english",
+            Self::Other => "other",
+        }
+    }
+
     /// The language of a text.
     pub fn of(text: &str) -> Self {
         let (mut han, mut latin, mut letters) = (0, 0, 0);
