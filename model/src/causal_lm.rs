@@ -9,6 +9,7 @@ use burn::prelude::*;
 use crate::block::DecoderLayer;
 use crate::config::ModelConfig;
 use crate::init;
+use crate::kv_cache::KvCache;
 use crate::norm::RmsNorm;
 use crate::rope::RotaryTables;
 
@@ -78,11 +79,35 @@ impl CausalLm {
             "a row of {len} tokens, but max_position_embeddings is {num_positions}"
         );
 
-        let mut x = self.embed_tokens.forward(input_ids); // [B, T, D]
-        for layer in &self.layers {
-            x = layer.forward(x, positions.clone(), &self.rope);
-        }
-        self.norm.forward(x)
+        self.hidden_states(input_ids, positions, None)
+    }
+
+    /// Hidden states of the next positions of rows whose earlier ones are in the cache.
+    ///
+    /// # Shapes
+    ///
+    /// - `input_ids`: `[B, T]`, each below `vocab_size`
+    /// - `positions`: `[B, T]`, the number of earlier slots that a position sees: its own place in
+    ///   its document
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    ///
+    /// If the shapes differ or the cache was made for another shape of model or batch.
+    pub fn forward_cached(
+        &self,
+        input_ids: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        cache: &mut KvCache,
+    ) -> Tensor<3> {
+        let [batch, len] = input_ids.dims();
+        assert_shape!(positions, [batch, len]);
+        let (num_layers, num_cached) = (self.layers.len(), cache.layers_mut().len());
+        assert_eq!(
+            num_cached, num_layers,
+            "a cache of {num_cached} layers for {num_layers}"
+        );
+        self.hidden_states(input_ids, positions, Some(cache))
     }
 
     /// Unnormalised log-probabilities of the next token.
@@ -121,5 +146,21 @@ impl CausalLm {
     /// What the model was built from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    fn hidden_states(
+        &self,
+        input_ids: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        mut cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let mut x = self.embed_tokens.forward(input_ids); // [B, T, D]
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cache = cache
+                .as_deref_mut()
+                .map(|cache| &mut cache.layers_mut()[index]);
+            x = layer.forward(x, positions.clone(), &self.rope, cache);
+        }
+        self.norm.forward(x)
     }
 }
