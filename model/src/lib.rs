@@ -17,6 +17,7 @@ pub mod norm;
 pub mod params;
 pub mod rope;
 pub mod sample;
+pub mod training_record;
 
 pub use causal_lm::CausalLm;
 pub use config::ModelConfig;
