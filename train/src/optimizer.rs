@@ -9,12 +9,13 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
+use crate::adamw::{AdamWStep, AdamWTensors, adamw_update};
 use crate::config::ConfigError;
 use crate::muon::orthogonalize;
 
@@ -222,17 +223,17 @@ impl Update<'_> {
             root_correction: (1.0 - beta_2.powf(num_updates)).sqrt(),
             eps: config.eps,
         };
-        let (param, moment_1, moment_2) = adamw_update(
-            param.reshape([num_elements]),
-            grad.reshape([num_elements]),
+        let tensors = AdamWTensors {
+            param: param.reshape([num_elements]),
             moment_1,
             moment_2,
-            &step,
-        );
-        (
-            param.reshape(dims),
-            ParamState::AdamW { moment_1, moment_2 },
-        )
+        };
+        let updated = adamw_update(tensors, grad.reshape([num_elements]), step);
+        let state = ParamState::AdamW {
+            moment_1: updated.moment_1,
+            moment_2: updated.moment_2,
+        };
+        (updated.param.reshape(dims), state)
     }
 
     fn muon<const D: usize>(
@@ -258,83 +259,10 @@ impl Update<'_> {
     }
 }
 
-/// The numbers of one AdamW update that do not depend on the parameter's elements.
-struct AdamWStep {
-    grad_scale: f64,
-    beta_1: f64,
-    beta_2: f64,
-    keep: f64,
-    step_size: f64,
-    root_correction: f64,
-    eps: f64,
-}
-
-/// One AdamW update of a flattened parameter, in PyTorch's order of operations.
-///
-/// `m = β₁ m + (1 − β₁) g`, `v = β₂ v + (1 − β₂) g²`,
-/// `p = (1 − lr·λ) p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`
-///
-/// # Shapes
-///
-/// - `param`, `grad`, `moment_1`, `moment_2`: `[n]`
-/// - returns: parameter and moments, each `[n]`
-fn adamw_update(
-    param: Tensor<1>,
-    grad: Tensor<1>,
-    moment_1: Tensor<1>,
-    moment_2: Tensor<1>,
-    step: &AdamWStep,
-) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    let grad = grad.mul_scalar(step.grad_scale);
-    let moment_1 = moment_1.mul_scalar(step.beta_1) + grad.clone().mul_scalar(1.0 - step.beta_1);
-    let moment_2 = moment_2.mul_scalar(step.beta_2) + grad.square().mul_scalar(1.0 - step.beta_2);
-    let denominator = moment_2
-        .clone()
-        .sqrt()
-        .div_scalar(step.root_correction)
-        .add_scalar(step.eps);
-    let update = moment_1.clone().div(denominator).mul_scalar(step.step_size);
-    (param.mul_scalar(step.keep) - update, moment_1, moment_2)
-}
-
-/// Euclidean norm of all gradients of a model together.
-pub fn global_grad_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
-    let mut squares = SquaredNorms {
-        grads,
-        sums: Vec::new(),
-    };
-    model.visit(&mut squares);
-    if squares.sums.is_empty() {
-        return 0.0;
-    }
-    let sums = Tensor::cat(squares.sums, 0).into_data(); // [parameters]
-    sums.iter::<f64>().sum::<f64>().sqrt()
-}
-
-/// Walk over the model that sums each gradient's squares.
-struct SquaredNorms<'a> {
-    grads: &'a GradientsParams,
-    sums: Vec<Tensor<1>>,
-}
-
-impl ModuleVisitor for SquaredNorms<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(grad) = self.grads.get::<D>(param.id) else {
-            return;
-        };
-        let dims = grad.dims();
-        let cols = dims[D - 1];
-        let rows = dims.iter().product::<usize>() / cols;
-        // Rows first: Flex splits one sum over more than 4 million elements differently from run to
-        // run, and an exact resume needs the same bits.
-        let rows = grad.reshape([rows, cols]).square().sum_dim(1); // [rows, 1]
-        self.sums.push(rows.sum()); // [1]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grad_norm::global_grad_norm;
     use burn::nn::{Linear, LinearConfig};
 
     const LR: f64 = 0.01;
@@ -416,7 +344,7 @@ mod tests {
     #[test]
     fn the_norm_covers_all_parameters() {
         let model = linear([[0.0, 0.0], [0.0, 0.0]], [1.0, 2.0]);
-        let norm = global_grad_norm(&model, &grads(&model, 1.0));
+        let norm = global_grad_norm(&model, &mut grads(&model, 1.0));
         let bias = 16.0 + 64.0;
         let weight =
             (1.5f64 * 2.0).powi(2) + (1.5f64 * 4.0).powi(2) + 2.0f64.powi(2) + 4.0f64.powi(2);

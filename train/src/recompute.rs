@@ -29,7 +29,7 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
     let mut inputs = Vec::with_capacity(model.layers.len());
     for layer in &plain.layers {
         inputs.push(x.clone());
-        x = layer.forward(x, positions.clone().inner(), plain.rope());
+        x = layer.forward(x, positions.clone().inner(), plain.rope(), None);
     }
     drop(plain);
 
@@ -45,7 +45,7 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
 
     for (layer, input) in model.layers.iter().zip(inputs).rev() {
         let leaf = Tensor::from_inner(input).require_grad(); // [B, T, D]
-        let output = layer.forward(leaf.clone(), positions.clone(), model.rope());
+        let output = layer.forward(leaf.clone(), positions.clone(), model.rope(), None);
         // The derivative of this product's sum by `output` is `upstream`.
         let mut grads = (output * Tensor::from_inner(upstream)).sum().backward();
         upstream = gradient_of(&leaf, &mut grads);

@@ -1,8 +1,13 @@
 //! What a stage hands to the training loop: batches, their loss, and ways to look at the model.
 
+use std::io;
+
 use burn::optim::GradientsParams;
 use burn::prelude::*;
+use dataset::chat::ChatError;
+use dataset::loader::LoaderError;
 use model::CausalLm;
+use model::generate::GenerateError;
 use serde_json::Value;
 
 use crate::loss::{BatchTensors, masked_cross_entropy};
@@ -12,18 +17,21 @@ use crate::validate::HeldOutLoss;
 /// Why a stage could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// The training data cannot be read.
-    #[error("the training data cannot be read")]
-    Data(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A prompt cannot be continued.
-    #[error("the prompt cannot be continued: {0}")]
-    Sample(String),
+    /// The saved place in the data is none.
+    #[error("the checkpoint's place in the data has another form")]
+    CursorForm(#[source] serde_json::Error),
     /// The saved place in the data does not fit the data.
-    #[error("the checkpoint's place in the data cannot be found: {expected}")]
-    Cursor {
-        /// What is wrong with it.
-        expected: String,
-    },
+    #[error(transparent)]
+    Cursor(LoaderError),
+    /// A prompt does not fit the chat template.
+    #[error("the prompt does not fit the chat template")]
+    Prompt(#[source] ChatError),
+    /// A prompt cannot be continued.
+    #[error(transparent)]
+    Sample(#[from] GenerateError),
+    /// The batches asked for by `train.dump_curve_inputs` cannot be written.
+    #[error("the batches for train.dump_curve_inputs cannot be written")]
+    CurveInputs(#[source] io::Error),
 }
 
 /// Loss and gradients of one micro-batch, summed over what is trained on.
@@ -61,11 +69,15 @@ pub trait Stage {
     /// Place in the data after the last batch that was handed out.
     fn cursor(&self) -> Value;
 
-    /// Goes to a place in the data.
+    /// Goes to a place in the data, before the first batch is asked for.
     ///
     /// # Errors
     ///
     /// When the place does not fit the data.
+    ///
+    /// # Panics
+    ///
+    /// May panic when a batch was handed out already.
     fn seek(&mut self, cursor: &Value) -> Result<(), StageError>;
 
     /// Loss on the held-out split; `None` when nothing is held out.

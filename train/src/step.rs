@@ -6,9 +6,10 @@ use std::time::Instant;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use model::CausalLm;
 
+use crate::grad_norm::global_grad_norm;
 use crate::guard::{SkipReason, skip_reason};
 use crate::loss::read_scalars;
-use crate::optimizer::{Optimizer, global_grad_norm};
+use crate::optimizer::Optimizer;
 use crate::stage::{Stage, StageError};
 
 /// Loss and gradients of a step's micro-batches, summed over everything that is trained on.
@@ -57,13 +58,13 @@ impl SummedStep {
                 sum.accumulate(model, summed.grads);
             }
         }
-        let grads = sum.grads();
+        let mut grads = sum.grads();
         Ok(Some(Self {
             tokens,
             supervised,
             data_wait_secs,
             loss_sum: read_scalars(losses).iter().sum(),
-            norm_of_sum: global_grad_norm(model, &grads),
+            norm_of_sum: global_grad_norm(model, &mut grads),
             grads,
         }))
     }

@@ -75,8 +75,6 @@ pub struct ChatDataSection {
     pub seq_len: usize,
     /// Share of the conversations that is held out for validation, from 0 to below 1.
     pub validation_fraction: f64,
-    /// Folder that keeps the tokenised conversations between runs, keyed by their content.
-    pub cache_dir: PathBuf,
 }
 
 impl Default for ChatDataSection {
@@ -85,7 +83,6 @@ impl Default for ChatDataSection {
             files: Vec::new(),
             seq_len: 512,
             validation_fraction: 0.01,
-            cache_dir: PathBuf::from("out/cache"),
         }
     }
 }
