@@ -142,6 +142,11 @@ impl CausalLm {
         }
     }
 
+    /// The rotations that every layer applies to queries and keys.
+    pub fn rope(&self) -> &RotaryTables {
+        &self.rope
+    }
+
     /// What the model was built from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
