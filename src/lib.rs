@@ -1,1 +1,13 @@
-//! root
+//! What the mains share: flags, configs, the device, signals, and the commands themselves.
+
+#[cfg(not(target_env = "msvc"))]
+mod allocator;
+pub mod args;
+pub mod chat;
+pub mod config;
+pub mod device;
+pub mod exam;
+pub mod interrupt;
+pub mod quickstart;
+pub mod stage;
+pub mod tokenizer_stage;

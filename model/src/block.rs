@@ -1,0 +1,66 @@
+//! One pre-norm decoder layer: attention, then the feed-forward network, each added to its input.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size.
+
+use burn::module::Module;
+use burn::prelude::*;
+
+use crate::attention::Attention;
+use crate::config::ModelConfig;
+use crate::feed_forward::FeedForward;
+use crate::kv_cache::LayerCache;
+use crate::norm::RmsNorm;
+use crate::rope::RotaryTables;
+
+/// A layer of the decoder.
+#[derive(Module, Debug)]
+pub struct DecoderLayer {
+    /// Before the attention.
+    pub input_layernorm: RmsNorm,
+    /// Reads earlier positions.
+    pub self_attn: Attention,
+    /// Before the feed-forward network.
+    pub post_attention_layernorm: RmsNorm,
+    /// Mixes features.
+    pub mlp: FeedForward,
+}
+
+impl DecoderLayer {
+    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
+        let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps, device);
+        Self {
+            input_layernorm: norm(),
+            self_attn: Attention::empty(config, device),
+            post_attention_layernorm: norm(),
+            mlp: FeedForward::empty(config, device),
+        }
+    }
+
+    /// The residual stream after this layer.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[B, T, D]`
+    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `cache`: keys and values of the positions before `x`, which join it
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    ///
+    /// If a shape does not fit.
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        positions: Tensor<2, Int>,
+        rope: &RotaryTables,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let normed = self.input_layernorm.forward(x.clone());
+        let read = self.self_attn.forward(normed, positions, rope, cache); // [B, T, D]
+        let x = x + read; // [B, T, D]
+        let mixed = self
+            .mlp
+            .forward(self.post_attention_layernorm.forward(x.clone()));
+        x + mixed // [B, T, D]
+    }
+}

@@ -1,0 +1,171 @@
+//! The decoder: token ids in, hidden states and logits out.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size, `V` vocabulary.
+
+use burn::module::Module;
+use burn::nn::{Embedding, Linear};
+use burn::prelude::*;
+
+use crate::block::DecoderLayer;
+use crate::config::ModelConfig;
+use crate::init;
+use crate::kv_cache::KvCache;
+use crate::norm::RmsNorm;
+use crate::rope::RotaryTables;
+
+/// A decoder-only language model of the Llama family.
+#[derive(Module, Debug)]
+pub struct CausalLm {
+    /// `[V, D]`, also the output head where the two are tied.
+    pub embed_tokens: Embedding,
+    /// From the first to the last.
+    pub layers: Vec<DecoderLayer>,
+    /// After the last layer.
+    pub norm: RmsNorm,
+    /// `[D, V]`, where the head has weights of its own.
+    pub lm_head: Option<Linear>,
+    rope: RotaryTables,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+impl CausalLm {
+    /// A freshly drawn model, the same for the same seed whatever the device or thread timing.
+    ///
+    /// # Panics
+    ///
+    /// If the config is not valid.
+    pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+        init::draw_weights(Self::empty(config, device), seed)
+    }
+
+    /// The structure alone, its parameters not yet allocated.
+    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
+        if let Err(error) = config.validate() {
+            panic!("an invalid config reached the model: {error}");
+        }
+        let (vocab_size, hidden_size) = (config.vocab_size, config.hidden_size);
+        let untied = !config.tie_word_embeddings;
+        Self {
+            embed_tokens: init::empty_embedding(vocab_size, hidden_size, device),
+            layers: (0..config.num_hidden_layers)
+                .map(|_| DecoderLayer::empty(config, device))
+                .collect(),
+            norm: RmsNorm::new(hidden_size, config.rms_norm_eps, device),
+            lm_head: untied.then(|| init::empty_linear(hidden_size, vocab_size, device)),
+            rope: RotaryTables::new(config, device),
+            config: config.clone(),
+        }
+    }
+
+    /// Hidden states after the final norm.
+    ///
+    /// # Shapes
+    ///
+    /// - `input_ids`: `[B, T]`, each below `vocab_size`
+    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    ///
+    /// If the shapes differ or a row is longer than `max_position_embeddings`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a tensor is a handle, and is passed like every other tensor here"
+    )]
+    pub fn forward(&self, input_ids: Tensor<2, Int>, positions: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, len] = input_ids.dims();
+        assert_shape!(positions, [batch, len]);
+        // Positions restart within a row, so its length bounds them without reading them back.
+        let num_positions = self.rope.num_positions();
+        assert!(
+            len <= num_positions,
+            "a row of {len} tokens, but max_position_embeddings is {num_positions}"
+        );
+
+        self.hidden_states(input_ids, positions, None)
+    }
+
+    /// Hidden states of the next positions of rows whose earlier ones are in the cache.
+    ///
+    /// # Shapes
+    ///
+    /// - `input_ids`: `[B, T]`, each below `vocab_size`
+    /// - `positions`: `[B, T]`, the number of earlier slots that a position sees: its own place in
+    ///   its document
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    ///
+    /// If the shapes differ or the cache was made for another shape of model or batch.
+    pub fn forward_cached(
+        &self,
+        input_ids: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        cache: &mut KvCache,
+    ) -> Tensor<3> {
+        let [batch, len] = input_ids.dims();
+        assert_shape!(positions, [batch, len]);
+        let (num_layers, num_cached) = (self.layers.len(), cache.layers_mut().len());
+        assert_eq!(
+            num_cached, num_layers,
+            "a cache of {num_cached} layers for {num_layers}"
+        );
+        self.hidden_states(input_ids, positions, Some(cache))
+    }
+
+    /// Unnormalised log-probabilities of the next token.
+    ///
+    /// # Shapes
+    ///
+    /// - `hidden`: `[B, T, D]`
+    /// - returns: `[B, T, V]`
+    ///
+    /// # Panics
+    ///
+    /// If the last axis is not `D` long.
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let hidden_size = self.config.hidden_size;
+        assert_shape!(hidden, [_, _, hidden_size]);
+        let weight = match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.embed_tokens.weight.val().transpose(),
+        };
+        burn::tensor::module::linear(hidden, weight, None) // [B, T, V]
+    }
+
+    /// The output head as `[V, D]`: the tied embedding, or the head's own weight.
+    pub fn lm_head_weight(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val().transpose(),
+            None => self.embed_tokens.weight.val(),
+        }
+    }
+
+    /// The rotations that every layer applies to queries and keys.
+    pub fn rope(&self) -> &RotaryTables {
+        &self.rope
+    }
+
+    /// What the model was built from.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn hidden_states(
+        &self,
+        input_ids: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        mut cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let mut x = self.embed_tokens.forward(input_ids); // [B, T, D]
+        let positions = std::iter::repeat_n(positions, self.layers.len());
+        for ((index, layer), positions) in self.layers.iter().enumerate().zip(positions) {
+            let cache = cache
+                .as_deref_mut()
+                .map(|cache| &mut cache.layers_mut()[index]);
+            x = layer.forward(x, positions, &self.rope, cache);
+        }
+        self.norm.forward(x)
+    }
+}

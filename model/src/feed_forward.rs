@@ -1,0 +1,52 @@
+//! The SwiGLU feed-forward network. Source: Shazeer 2020, arXiv:2002.05202, eq. 6.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size, `I` intermediate size.
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::prelude::*;
+
+use crate::config::ModelConfig;
+use crate::init::empty_linear;
+use crate::kernels;
+
+/// Mixes the features of each position on its own.
+#[derive(Module, Debug)]
+pub struct FeedForward {
+    /// `[D, I]`, through the SiLU.
+    pub gate_proj: Linear,
+    /// `[D, I]`, multiplied by the gate.
+    pub up_proj: Linear,
+    /// `[I, D]`, back to the residual stream.
+    pub down_proj: Linear,
+}
+
+impl FeedForward {
+    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
+        let (hidden_size, intermediate_size) = (config.hidden_size, config.intermediate_size);
+        Self {
+            gate_proj: empty_linear(hidden_size, intermediate_size, device),
+            up_proj: empty_linear(hidden_size, intermediate_size, device),
+            down_proj: empty_linear(intermediate_size, hidden_size, device),
+        }
+    }
+
+    /// `down(silu(gate(x)) · up(x))`.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[B, T, D]`
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    ///
+    /// If the last axis is not `D` long.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [hidden_size, _] = self.gate_proj.weight.dims();
+        assert_shape!(x, [_, _, hidden_size]);
+
+        let gate = self.gate_proj.forward(x.clone()); // [B, T, I]
+        let up = self.up_proj.forward(x); // [B, T, I]
+        self.down_proj.forward(kernels::swiglu(gate, up)) // [B, T, D]
+    }
+}

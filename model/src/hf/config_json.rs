@@ -1,0 +1,377 @@
+//! `config.json` and `generation_config.json` as `transformers` 4 and 5 write them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::minimind_v1::MiniMindV1Json;
+use crate::config::{ConfigError, FieldError, ModelConfig, ModelType, RopeScaling};
+
+/// The fields of `config.json` that fix the decoder, in the order they are written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ConfigJson {
+    #[serde(default)]
+    architectures: Vec<String>,
+    model_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    #[serde(default = "silu")]
+    hidden_act: String,
+    max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    /// Where `transformers` 4 reads the rotary base.
+    rope_theta: Option<f64>,
+    /// Where `transformers` 4 reads the context extension.
+    rope_scaling: Option<RopeJson>,
+    /// Where `transformers` 5 reads both.
+    rope_parameters: Option<RopeJson>,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    #[serde(default = "default_initializer_range")]
+    initializer_range: f64,
+    bos_token_id: Option<u32>,
+    #[serde(default)]
+    eos_token_id: TokenIds,
+    pad_token_id: Option<u32>,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    dtype: Option<String>,
+}
+
+/// `eos_token_id`: nothing, one id or several.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum TokenIds {
+    /// `null`, or the field is absent.
+    #[default]
+    None,
+    /// A single number.
+    One(u32),
+    /// A list.
+    Many(Vec<u32>),
+}
+
+impl TokenIds {
+    pub(crate) fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+
+    pub(crate) fn from_slice(ids: &[u32]) -> Self {
+        match ids {
+            [] => Self::None,
+            [id] => Self::One(*id),
+            _ => Self::Many(ids.to_vec()),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct RopeJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rope_theta: Option<f64>,
+    /// `type` in old files.
+    #[serde(alias = "type", default = "default_rope_type")]
+    rope_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_max_position_embeddings: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beta_fast: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beta_slow: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attention_factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncate: Option<bool>,
+    /// Fields that would change the angles in a way that is not built.
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// Reads Hugging Face's or MiniMind v1's fields and validates the result.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<ModelConfig, ConfigError> {
+    let json = |source| ConfigError::Json {
+        path: path.to_path_buf(),
+        source,
+    };
+    let field = |source| ConfigError::Field {
+        path: path.to_path_buf(),
+        source,
+    };
+
+    let value: Value = serde_json::from_str(text).map_err(json)?;
+    refuse_other_features(&value).map_err(field)?;
+    if value.get("dim").is_some() {
+        let config: MiniMindV1Json = serde_json::from_str(text).map_err(json)?;
+        ModelConfig::try_from(config).map_err(field)
+    } else {
+        let config: ConfigJson = serde_json::from_str(text).map_err(json)?;
+        ModelConfig::try_from(config).map_err(field)
+    }
+}
+
+/// What `config.json` says of a model, readable by `transformers` 4 and 5.
+pub(crate) fn render(config: &ModelConfig) -> String {
+    pretty(&ConfigJson::from(config.clone()))
+}
+
+/// What `generation_config.json` says: where a document begins and ends.
+pub(crate) fn render_generation(config: &ModelConfig) -> String {
+    pretty(&json!({
+        "_from_model_config": true,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": TokenIds::from_slice(&config.eos_token_id),
+        "pad_token_id": config.pad_token_id,
+    }))
+}
+
+/// The stop ids of a `generation_config.json`, if it has any.
+pub(crate) fn parse_generation(text: &str) -> Result<Vec<u32>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Generation {
+        #[serde(default)]
+        eos_token_id: TokenIds,
+    }
+    serde_json::from_str(text).map(|json: Generation| json.eos_token_id.into_vec())
+}
+
+impl TryFrom<ConfigJson> for ModelConfig {
+    type Error = FieldError;
+
+    fn try_from(json: ConfigJson) -> Result<Self, FieldError> {
+        let model_type = match json.model_type.as_str() {
+            "llama" => ModelType::Llama,
+            "qwen3" => ModelType::Qwen3,
+            other => {
+                return Err(FieldError::new(
+                    "model_type",
+                    quoted(other),
+                    "llama or qwen3",
+                ));
+            }
+        };
+        if json.hidden_act != "silu" {
+            return Err(FieldError::new(
+                "hidden_act",
+                quoted(&json.hidden_act),
+                "silu",
+            ));
+        }
+        let head_dim = match (json.head_dim, model_type) {
+            (Some(head_dim), _) => head_dim,
+            // Qwen3's default in `transformers`, whatever the hidden size.
+            (None, ModelType::Qwen3) => 128,
+            (None, ModelType::Llama) => json.hidden_size / json.num_attention_heads.max(1),
+        };
+        let config = Self {
+            model_type,
+            vocab_size: json.vocab_size,
+            hidden_size: json.hidden_size,
+            intermediate_size: json.intermediate_size,
+            num_hidden_layers: json.num_hidden_layers,
+            num_attention_heads: json.num_attention_heads,
+            num_key_value_heads: json.num_key_value_heads.unwrap_or(json.num_attention_heads),
+            head_dim,
+            max_position_embeddings: json.max_position_embeddings,
+            rms_norm_eps: json.rms_norm_eps,
+            rope_theta: json.rope_theta()?,
+            rope_scaling: json.rope_scaling()?,
+            tie_word_embeddings: json.tie_word_embeddings,
+            initializer_range: json.initializer_range,
+            bos_token_id: json.bos_token_id,
+            eos_token_id: json.eos_token_id.into_vec(),
+            pad_token_id: json.pad_token_id,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl From<ModelConfig> for ConfigJson {
+    fn from(config: ModelConfig) -> Self {
+        let rope = RopeJson::from_config(&config);
+        Self {
+            architectures: vec![config.model_type.architecture().to_owned()],
+            model_type: config.model_type.as_str().to_owned(),
+            vocab_size: config.vocab_size,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            num_hidden_layers: config.num_hidden_layers,
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: Some(config.num_key_value_heads),
+            head_dim: Some(config.head_dim),
+            hidden_act: silu(),
+            max_position_embeddings: config.max_position_embeddings,
+            rms_norm_eps: config.rms_norm_eps,
+            rope_theta: Some(config.rope_theta),
+            rope_scaling: config.rope_scaling.is_some().then(|| rope.clone()),
+            rope_parameters: Some(rope),
+            tie_word_embeddings: config.tie_word_embeddings,
+            initializer_range: config.initializer_range,
+            bos_token_id: config.bos_token_id,
+            eos_token_id: TokenIds::from_slice(&config.eos_token_id),
+            pad_token_id: config.pad_token_id,
+            attention_bias: false,
+            mlp_bias: false,
+            dtype: Some("float32".to_owned()),
+        }
+    }
+}
+
+impl ConfigJson {
+    fn rope_theta(&self) -> Result<f64, FieldError> {
+        let nested = self.ropes().find_map(|rope| rope.rope_theta);
+        match (self.rope_theta, nested) {
+            (Some(outer), Some(inner)) if outer.to_bits() != inner.to_bits() => {
+                let expected = format!("{inner} as in rope_parameters");
+                Err(FieldError::new("rope_theta", outer, expected))
+            }
+            (Some(theta), _) | (None, Some(theta)) => Ok(theta),
+            // The default of both model types in `transformers`.
+            (None, None) => Ok(10_000.0),
+        }
+    }
+
+    fn rope_scaling(&self) -> Result<Option<RopeScaling>, FieldError> {
+        let mut scalings = Vec::new();
+        for rope in self.ropes() {
+            scalings.push(rope.scaling(self.max_position_embeddings)?);
+        }
+        match scalings.as_slice() {
+            [first, second] if first != second => Err(FieldError::new(
+                "rope_scaling",
+                "another than rope_parameters",
+                "the same in both",
+            )),
+            _ => Ok(scalings.into_iter().flatten().next()),
+        }
+    }
+
+    fn ropes(&self) -> impl Iterator<Item = &RopeJson> {
+        self.rope_parameters.iter().chain(&self.rope_scaling)
+    }
+}
+
+impl RopeJson {
+    fn from_config(config: &ModelConfig) -> Self {
+        let scaling = config.rope_scaling.as_ref();
+        Self {
+            rope_theta: Some(config.rope_theta),
+            rope_type: if scaling.is_some() {
+                "yarn".to_owned()
+            } else {
+                default_rope_type()
+            },
+            factor: scaling.map(|scaling| scaling.factor),
+            original_max_position_embeddings: scaling
+                .map(|scaling| scaling.original_max_position_embeddings),
+            beta_fast: scaling.map(|scaling| scaling.beta_fast),
+            beta_slow: scaling.map(|scaling| scaling.beta_slow),
+            attention_factor: scaling.map(|scaling| scaling.attention_factor),
+            truncate: scaling.map(|scaling| scaling.truncate),
+            other: Map::new(),
+        }
+    }
+
+    fn scaling(&self, max_position_embeddings: usize) -> Result<Option<RopeScaling>, FieldError> {
+        if !["default", "yarn"].contains(&self.rope_type.as_str()) {
+            let field = "rope_parameters.rope_type";
+            return Err(FieldError::new(
+                field,
+                quoted(&self.rope_type),
+                "default or yarn",
+            ));
+        }
+        if let Some((name, value)) = self.other.iter().find(|(_, value)| !value.is_null()) {
+            let field = format!("rope_parameters.{name}");
+            return Err(FieldError::new(&field, value, "no such field"));
+        }
+        if self.rope_type == "default" {
+            return Ok(None);
+        }
+        let Some(factor) = self.factor else {
+            return Err(FieldError::new(
+                "rope_parameters.factor",
+                "missing",
+                "a positive number",
+            ));
+        };
+        Ok(Some(RopeScaling {
+            factor,
+            original_max_position_embeddings: self
+                .original_max_position_embeddings
+                .unwrap_or(max_position_embeddings),
+            beta_fast: self.beta_fast.unwrap_or(32.0),
+            beta_slow: self.beta_slow.unwrap_or(1.0),
+            attention_factor: self
+                .attention_factor
+                .unwrap_or_else(|| RopeScaling::default_attention_factor(factor)),
+            truncate: self.truncate.unwrap_or(true),
+        }))
+    }
+}
+
+/// Features that change what the weights compute and that this decoder does not have are accepted
+/// only at the value that turns them off.
+fn refuse_other_features(value: &Value) -> Result<(), FieldError> {
+    for (field, accepted) in [
+        ("attention_bias", json!(false)),
+        ("mlp_bias", json!(false)),
+        ("use_sliding_window", json!(false)),
+        ("use_moe", json!(false)),
+        ("partial_rotary_factor", json!(1.0)),
+        ("quantization_config", json!(null)),
+    ] {
+        match value.get(field) {
+            None | Some(Value::Null) => {}
+            Some(found) if *found == accepted => {}
+            Some(found) => return Err(FieldError::new(field, found, accepted.to_string())),
+        }
+    }
+    let layer_types = value.get("layer_types").and_then(Value::as_array);
+    for found in layer_types.into_iter().flatten() {
+        if found != "full_attention" {
+            return Err(FieldError::new(
+                "layer_types",
+                found,
+                "full_attention in every layer",
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pretty(json: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(json).expect("the fields are plain JSON values");
+    text.push('\n');
+    text
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn silu() -> String {
+    "silu".to_owned()
+}
+
+fn default_rope_type() -> String {
+    "default".to_owned()
+}
+
+pub(super) fn default_initializer_range() -> f64 {
+    0.02
+}

@@ -1,0 +1,197 @@
+//! Hugging Face model folders in and out: `config.json`, `generation_config.json`, safetensors.
+//!
+//! Reading is strict: a missing, unused or misshapen tensor is an error that names it.
+
+pub(crate) mod config_json;
+mod error;
+mod minimind_v1;
+mod names;
+mod safetensors;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use burn::prelude::*;
+
+pub use self::error::HfError;
+pub use self::names::WeightLayout;
+use self::safetensors::{FileTensor, StoredTensor};
+use crate::causal_lm::CausalLm;
+use crate::config::{ModelConfig, ModelType};
+use crate::params::{fill_params, named_params};
+
+const CONFIG_FILE: &str = "config.json";
+const GENERATION_FILE: &str = "generation_config.json";
+
+/// Reads a model folder, with Hugging Face's or MiniMind v1's names.
+///
+/// # Errors
+///
+/// Names the file and the field or tensor at fault.
+pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
+    let mut config = ModelConfig::load(&dir.join(CONFIG_FILE))?;
+    // Generation's own list of stop tokens goes before the model's, as in `transformers`.
+    let stop_ids = read_stop_ids(&dir.join(GENERATION_FILE))?;
+    if !stop_ids.is_empty() {
+        config.eos_token_id = stop_ids;
+    }
+    let mut stored = safetensors::read_folder(dir)?;
+    let layout = WeightLayout::detect(stored.keys().map(String::as_str));
+    if config.tie_word_embeddings {
+        drop_tied_head(layout, &mut stored)?;
+    }
+
+    let model = fill_params(CausalLm::empty(&config, device), |path, shape| {
+        let name = layout.tensor_name(path);
+        let Some(tensor) = stored.remove(&name) else {
+            return Err(HfError::Missing {
+                path: dir.to_path_buf(),
+                name,
+            });
+        };
+        let expected = layout.tensor_shape(path, shape);
+        if tensor.shape != expected {
+            let (path, found) = (tensor.path, tensor.shape);
+            return Err(HfError::Shape {
+                path,
+                name,
+                found,
+                expected,
+            });
+        }
+        Ok(layout.from_file(path, shape, tensor.values, &config))
+    })?;
+    match stored.pop_first() {
+        Some((name, tensor)) => Err(HfError::Unused {
+            path: tensor.path,
+            name,
+        }),
+        None => Ok(model),
+    }
+}
+
+/// Writes a folder that `transformers` loads as it is: config, generation config, f32 weights.
+///
+/// Each file appears whole or not at all, the weights last.
+///
+/// # Errors
+///
+/// Names the file that cannot be written.
+pub fn save_model(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
+    let config = model.config();
+    let config_text = config_json::render(config);
+    save_folder(model, dir, &config_text, WeightLayout::HuggingFace)
+}
+
+/// Writes the same folder with MiniMind v1's field names, tensor names and row order.
+///
+/// # Errors
+///
+/// Names the file that cannot be written, or the part of the model that v1 has not.
+pub fn save_minimind_v1(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
+    let config = model.config();
+    for (part, is_there) in [
+        ("query and key norms", config.model_type == ModelType::Qwen3),
+        ("a separate output head", !config.tie_word_embeddings),
+        ("a context extension", config.rope_scaling.is_some()),
+        (
+            "another rope_theta than 10000",
+            config.rope_theta.to_bits() != minimind_v1::ROPE_THETA.to_bits(),
+        ),
+        (
+            "a head size of its own",
+            config.query_width() != config.hidden_size,
+        ),
+    ] {
+        if is_there {
+            return Err(HfError::NotMiniMindV1 { part });
+        }
+    }
+    let config_text = minimind_v1::render(config);
+    save_folder(model, dir, &config_text, WeightLayout::MiniMindV1)
+}
+
+/// Writes a file beside its place, then moves it there, so that it is never seen half-written.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let written = File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        // The first error is the one worth reporting.
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+fn save_folder(
+    model: &CausalLm,
+    dir: &Path,
+    config_text: &str,
+    layout: WeightLayout,
+) -> Result<(), HfError> {
+    let config = model.config();
+    let tensors: BTreeMap<_, _> = named_params(model)
+        .into_iter()
+        .map(|param| {
+            let shape = layout.tensor_shape(&param.path, &param.shape);
+            let values = layout.to_file(&param.path, &param.shape, param.values, config);
+            (
+                layout.tensor_name(&param.path),
+                FileTensor { shape, values },
+            )
+        })
+        .collect();
+
+    fs::create_dir_all(dir).map_err(|source| HfError::Write {
+        path: dir.to_path_buf(),
+        source,
+    })?;
+    for (name, bytes) in [
+        (CONFIG_FILE, config_text.as_bytes()),
+        (
+            GENERATION_FILE,
+            config_json::render_generation(config).as_bytes(),
+        ),
+        (safetensors::SINGLE_FILE, &safetensors::render(&tensors)),
+    ] {
+        let path = dir.join(name);
+        write_atomically(&path, bytes).map_err(|source| HfError::Write { path, source })?;
+    }
+    Ok(())
+}
+
+fn read_stop_ids(path: &Path) -> Result<Vec<u32>, HfError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let path = path.to_path_buf();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(HfError::Read { path, source }),
+    };
+    config_json::parse_generation(&text).map_err(|source| HfError::Json { path, source })
+}
+
+/// Files of tied models may repeat the embedding as the head.
+fn drop_tied_head(
+    layout: WeightLayout,
+    stored: &mut BTreeMap<String, StoredTensor>,
+) -> Result<(), HfError> {
+    let name = layout.tensor_name("lm_head.weight");
+    let Some(head) = stored.remove(&name) else {
+        return Ok(());
+    };
+    let embedding = stored.get(&layout.tensor_name("embed_tokens.weight"));
+    match embedding {
+        Some(embedding) if embedding.values != head.values => Err(HfError::TiedHead {
+            path: head.path,
+            name,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,174 @@
+//! What strict reading and writing of model folders refuse, and in which words.
+
+use std::fs;
+
+use burn::prelude::*;
+use model::hf::save_model;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::fixture::golden_model;
+use crate::folder_copy::{FolderCopy, read_json};
+
+/// Exporters repeat the tied embedding as the head; both spellings of the names.
+#[test]
+fn an_equal_copy_of_a_tied_head_is_accepted() {
+    for (name, embedding, head) in [
+        ("hf_llama", "model.embed_tokens.weight", "lm_head.weight"),
+        ("v1_dense", "tok_embeddings.weight", "output.weight"),
+    ] {
+        let folder = FolderCopy::of(name);
+        let mut tensors = folder.tensors();
+        let mut copy = tensors[embedding].clone();
+        tensors.insert(head.to_owned(), copy.clone());
+        folder.write(&tensors);
+        folder.load().unwrap();
+
+        copy.values[0] += 1.0;
+        tensors.insert(head.to_owned(), copy);
+        folder.write(&tensors);
+        let expected = format!(
+            "model.safetensors: tensor `{head}` differs from the embedding, expected the same \
+             values, since tie_word_embeddings is true"
+        );
+        assert_eq!(folder.error(), expected);
+    }
+}
+
+/// Texts written by hand.
+#[test]
+fn a_missing_unused_or_misshapen_tensor_is_named() {
+    let folder = FolderCopy::of("hf_qwen3");
+    let whole = folder.tensors();
+    let norm = "model.layers.1.self_attn.k_norm.weight";
+
+    let mut tensors = whole.clone();
+    tensors.remove(norm);
+    folder.write(&tensors);
+    assert_eq!(folder.error(), format!(": tensor `{norm}` is missing"));
+
+    let mut tensors = whole.clone();
+    tensors.insert(
+        "model.layers.2.mlp.up_proj.bias".to_owned(),
+        whole[norm].clone(),
+    );
+    folder.write(&tensors);
+    assert_eq!(
+        folder.error(),
+        "model.safetensors: tensor `model.layers.2.mlp.up_proj.bias` belongs to no part of the \
+         model in config.json"
+    );
+
+    let mut tensors = whole.clone();
+    let up_proj = "model.layers.0.mlp.up_proj.weight";
+    tensors.get_mut(up_proj).unwrap().shape.reverse();
+    folder.write(&tensors);
+    assert_eq!(
+        folder.error(),
+        format!("model.safetensors: tensor `{up_proj}` is [64, 128], expected [128, 64]")
+    );
+}
+
+/// Texts written by hand.
+#[test]
+fn a_damaged_folder_is_refused_with_the_file_at_fault() {
+    let folder = FolderCopy::of("hf_llama");
+    let weights = folder.path("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() - 4]).unwrap();
+    assert_eq!(
+        folder.error(),
+        "model.safetensors: not a safetensors file: incomplete metadata, file not fully covered"
+    );
+
+    fs::write(&weights, b"").unwrap();
+    assert_eq!(
+        folder.error(),
+        "model.safetensors: not a safetensors file: header too small"
+    );
+
+    let integers = [7; 8];
+    let view = TensorView::new(Dtype::I32, vec![2], &integers).unwrap();
+    fs::write(
+        &weights,
+        safetensors::serialize([("ids", view)], None).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        folder.error(),
+        "model.safetensors: tensor `ids` holds I32, expected F32, F16 or BF16"
+    );
+
+    fs::remove_file(&weights).unwrap();
+    assert_eq!(
+        folder.error(),
+        ": expected model.safetensors or model.safetensors.index.json, found neither"
+    );
+
+    fs::remove_file(folder.path("config.json")).unwrap();
+    assert!(
+        folder.error().starts_with("config.json: cannot be read: "),
+        "{}",
+        folder.error()
+    );
+}
+
+/// Texts written by hand.
+#[test]
+fn a_broken_shard_index_is_refused_with_the_shard_at_fault() {
+    let folder = FolderCopy::of("hf_llama");
+    folder.split_in_two();
+    let index = "model.safetensors.index.json";
+    let good = read_json(&folder.path(index));
+
+    let mut outside = good.clone();
+    outside["weight_map"]["model.norm.weight"] = json!("../model.safetensors");
+    folder.write_json(index, &outside);
+    assert_eq!(
+        folder.error(),
+        "model.safetensors.index.json: shard `../model.safetensors`, expected the name of a file \
+         in the same folder"
+    );
+
+    let mut promised = good.clone();
+    promised["weight_map"]["model.extra.weight"] = json!("second.safetensors");
+    folder.write_json(index, &promised);
+    assert_eq!(
+        folder.error(),
+        "second.safetensors: tensor `model.extra.weight` is missing"
+    );
+
+    folder.write_json(index, &good);
+    fs::copy(
+        folder.path("first.safetensors"),
+        folder.path("second.safetensors"),
+    )
+    .unwrap();
+    assert!(
+        folder.error().ends_with("is in another shard too"),
+        "{}",
+        folder.error()
+    );
+
+    fs::remove_file(folder.path("second.safetensors")).unwrap();
+    assert!(
+        folder
+            .error()
+            .starts_with("second.safetensors: cannot be read: ")
+    );
+}
+
+/// A file in the place of the folder, so that it fails for every user.
+#[test]
+fn an_unwritable_folder_is_named() {
+    let model = golden_model("hf_llama", &Device::flex());
+    let dir = TempDir::new().unwrap();
+    let taken = dir.path().join("taken");
+    fs::write(&taken, "").unwrap();
+    let error = save_model(&model, &taken).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}: cannot be written", taken.display())
+    );
+}

@@ -1,0 +1,114 @@
+//! The device a command runs on: the only file that knows which backends are compiled in.
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+
+/// The device that `--device` names: `auto`, `cpu`, `cuda:N` or `wgpu:N`.
+///
+/// `auto` takes the first CUDA device, else the first graphics device, else the CPU, of those this
+/// binary was built for and the machine has.
+///
+/// # Errors
+///
+/// A name of another form, a backend that is not compiled in, or a device that is not there; the
+/// message lists the devices that are.
+pub fn pick_device(spec: &str) -> Result<Device> {
+    let (kind, index) = match spec.split_once(':') {
+        Some((kind, index)) => {
+            let index: usize = index.parse().with_context(|| {
+                format!("--device {spec}: `{index}` is not a device number, expected e.g. {kind}:0")
+            })?;
+            (kind, index)
+        }
+        None => (spec, 0),
+    };
+    match kind {
+        "auto" => Ok(auto()),
+        "cpu" if index == 0 => Ok(Device::flex()),
+        "cuda" | "wgpu" | "cpu" => {
+            let devices = enumerate(kind);
+            let found = devices.into_iter().nth(index);
+            found.with_context(|| unavailable(spec))
+        }
+        _ => bail!("--device {spec}: expected auto, cpu, cuda:N or wgpu:N"),
+    }
+}
+
+/// Every device this binary can use on this machine, by the names `--device` takes.
+pub fn available_devices() -> Vec<String> {
+    let mut names = vec!["cpu".to_owned()];
+    for kind in ["cuda", "wgpu"] {
+        names.extend((0..enumerate(kind).len()).map(|index| format!("{kind}:{index}")));
+    }
+    names
+}
+
+fn auto() -> Device {
+    let accelerators = ["cuda", "wgpu"].into_iter().flat_map(enumerate);
+    accelerators.into_iter().next().unwrap_or_else(Device::flex)
+}
+
+fn unavailable(spec: &str) -> String {
+    let kind = spec.split(':').next().unwrap_or(spec);
+    let built = match kind {
+        "cuda" if !cfg!(feature = "cuda") => {
+            "; this binary is built without CUDA (cargo build --release --features cuda)"
+        }
+        "wgpu" if !cfg!(feature = "wgpu") => {
+            "; this binary is built without wgpu (cargo build --release --features vulkan, metal or wgpu)"
+        }
+        _ => "",
+    };
+    format!(
+        "--device {spec}: no such device; available: {}{built}",
+        available_devices().join(", ")
+    )
+}
+
+/// The devices of one kind, in the order of their numbers.
+fn enumerate(kind: &str) -> Vec<Device> {
+    match kind {
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec(),
+        #[cfg(feature = "metal")]
+        "wgpu" => Device::enumerate(burn::tensor::DeviceType::Metal).into_vec(),
+        #[cfg(all(feature = "vulkan", not(feature = "metal")))]
+        "wgpu" => Device::enumerate(burn::tensor::DeviceType::Vulkan).into_vec(),
+        #[cfg(all(feature = "wgpu", not(feature = "vulkan"), not(feature = "metal")))]
+        "wgpu" => Device::enumerate(burn::tensor::DeviceType::Wgpu).into_vec(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert!(pick_device("cpu").is_ok());
+        assert!(available_devices().contains(&"cpu".to_owned()));
+    }
+
+    #[test]
+    fn an_absent_device_is_an_error_that_lists_those_present() {
+        let error = pick_device("cuda:97").unwrap_err().to_string();
+        assert!(
+            error.starts_with("--device cuda:97: no such device; available: cpu"),
+            "{error}"
+        );
+        let error = pick_device("cpu:1").unwrap_err().to_string();
+        assert!(
+            error.starts_with("--device cpu:1: no such device"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_misspelt_device_is_an_error_that_says_the_forms() {
+        let error = pick_device("gpu").unwrap_err().to_string();
+        assert_eq!(error, "--device gpu: expected auto, cpu, cuda:N or wgpu:N");
+        let error = pick_device("cuda:one").unwrap_err().to_string();
+        assert!(error.contains("`one` is not a device number"), "{error}");
+    }
+}

@@ -1,0 +1,27 @@
+//! Ctrl-C and SIGTERM as a request: a stage saves a checkpoint and ends; a second one ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+
+/// Exit code of a run that was interrupted, as shells report SIGINT: it is neither done nor failed.
+pub const INTERRUPTED: u8 = 130;
+
+/// The flag that turns true at the first Ctrl-C or SIGTERM.
+///
+/// # Errors
+///
+/// A handler is already installed: call this once per process.
+pub fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("stopping: saving a checkpoint first (once more to stop at once)");
+    })
+    .context("the signal handler could not be installed")?;
+    Ok(stop)
+}
