@@ -11,7 +11,10 @@ use std::ffi::c_char;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Options that jemalloc reads at its first allocation, before `main`.
-#[expect(unsafe_code, reason = "jemalloc finds its options by this symbol's name")]
+#[expect(
+    unsafe_code,
+    reason = "jemalloc finds its options by this symbol's name"
+)]
 // SAFETY: the name is jemalloc's own and nothing else defines it; the value is what jemalloc
 // declares, a pointer to a string that ends in NUL and lives as long as the program.
 #[used]

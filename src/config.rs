@@ -28,8 +28,9 @@ pub fn parse_config<T: DeserializeOwned>(
     name: &str,
     overrides: &[String],
 ) -> Result<T> {
-    let mut table: Table =
-        text.parse().map_err(|error| anyhow!("{name}:{}", describe(&error, text)))?;
+    let mut table: Table = text
+        .parse()
+        .map_err(|error| anyhow!("{name}:{}", describe(&error, text)))?;
     for setting in overrides {
         apply_override(&mut table, setting)?;
     }
@@ -42,7 +43,11 @@ pub fn parse_config<T: DeserializeOwned>(
         Err(located) if located.message() == error.message() => {
             bail!("{name}:{}", describe(&located, text))
         }
-        _ => bail!("{}: {}", culprit::<T>(text, overrides), with_suggestion(error.message())),
+        _ => bail!(
+            "{}: {}",
+            culprit::<T>(text, overrides),
+            with_suggestion(error.message())
+        ),
     }
 }
 
@@ -68,7 +73,9 @@ fn apply_override(table: &mut Table, setting: &str) -> Result<()> {
     let last = last.with_context(|| format!("--set {setting}: the key is empty"))?;
     let mut inner = table;
     for part in path {
-        let entry = inner.entry(part).or_insert_with(|| Value::Table(Table::new()));
+        let entry = inner
+            .entry(part)
+            .or_insert_with(|| Value::Table(Table::new()));
         inner = entry
             .as_table_mut()
             .with_context(|| format!("--set {setting}: `{part}` is a value, not a section"))?;
@@ -88,7 +95,9 @@ fn parse_value(text: &str) -> Value {
 /// `line:column: message (did you mean ..)` of an error in `text`.
 fn describe(error: &toml::de::Error, text: &str) -> String {
     let message = with_suggestion(error.message());
-    let Some(span) = error.span() else { return message };
+    let Some(span) = error.span() else {
+        return message;
+    };
     let before = text.get(..span.start).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
@@ -99,7 +108,10 @@ fn describe(error: &toml::de::Error, text: &str) -> String {
 fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let nearest = message.starts_with("unknown field").then(|| quoted.next()).flatten();
+    let nearest = message
+        .starts_with("unknown field")
+        .then(|| quoted.next())
+        .flatten();
     let nearest = nearest.and_then(|unknown| {
         let scored = quoted.map(|known| (strsim::damerau_levenshtein(unknown, known), known));
         let (distance, known) = scored.min_by_key(|&(distance, _)| distance)?;
@@ -142,12 +154,20 @@ mod tests {
     fn overrides_win_over_the_file_and_need_no_quotes() {
         let stage = parse(TEXT, &["train.seed=7", "out=out/run 1", "train.lr=3e-4"]).unwrap();
         let train = Section { seed: 7, lr: 3e-4 };
-        assert_eq!(stage, Stage { out: "out/run 1".to_owned(), train });
+        assert_eq!(
+            stage,
+            Stage {
+                out: "out/run 1".to_owned(),
+                train
+            }
+        );
     }
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
-        let error = parse(&TEXT.replace("seed", "sede"), &[]).unwrap_err().to_string();
+        let error = parse(&TEXT.replace("seed", "sede"), &[])
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "c.toml:3:1: unknown field `sede`, expected `seed` or `lr`; did you mean `seed`?"
@@ -156,7 +176,9 @@ mod tests {
 
     #[test]
     fn an_unknown_override_is_named() {
-        let error = parse(TEXT, &["train.seed=2", "train.lrr=1"]).unwrap_err().to_string();
+        let error = parse(TEXT, &["train.seed=2", "train.lrr=1"])
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "--set train.lrr=1: unknown field `lrr`, expected `seed` or `lr`; did you mean `lr`?"
@@ -165,8 +187,13 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_type_names_its_line() {
-        let error = parse(&TEXT.replace("= 1", "= \"one\""), &[]).unwrap_err().to_string();
-        assert_eq!(error, "c.toml:3:8: invalid type: string \"one\", expected u64");
+        let error = parse(&TEXT.replace("= 1", "= \"one\""), &[])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "c.toml:3:8: invalid type: string \"one\", expected u64"
+        );
     }
 
     #[test]

@@ -93,9 +93,15 @@ mod tests {
     #[test]
     fn an_absent_device_is_an_error_that_lists_those_present() {
         let error = pick_device("cuda:97").unwrap_err().to_string();
-        assert!(error.starts_with("--device cuda:97: no such device; available: cpu"), "{error}");
+        assert!(
+            error.starts_with("--device cuda:97: no such device; available: cpu"),
+            "{error}"
+        );
         let error = pick_device("cpu:1").unwrap_err().to_string();
-        assert!(error.starts_with("--device cpu:1: no such device"), "{error}");
+        assert!(
+            error.starts_with("--device cpu:1: no such device"),
+            "{error}"
+        );
     }
 
     #[test]

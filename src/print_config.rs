@@ -27,9 +27,16 @@ fn render_table(
     path: &str,
     doc: &impl Fn(&str) -> Option<&'static str>,
 ) {
-    let full = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    let (sections, fields): (Vec<_>, Vec<_>) =
-        table.iter().partition(|(_, value)| matches!(value, Value::Table(_)));
+    let full = |key: &str| {
+        if path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{path}.{key}")
+        }
+    };
+    let (sections, fields): (Vec<_>, Vec<_>) = table
+        .iter()
+        .partition(|(_, value)| matches!(value, Value::Table(_)));
     for (key, value) in fields {
         comment(text, doc(&full(key)));
         let _ = writeln!(text, "{key} = {value}");
@@ -55,7 +62,9 @@ mod tests {
 
     #[test]
     fn every_field_stands_under_its_sentence() {
-        let table: Table = "seed = 1\nfiles = [{ path = \"a\" }]\n[train]\nlr = 0.5\n".parse().unwrap();
+        let table: Table = "seed = 1\nfiles = [{ path = \"a\" }]\n[train]\nlr = 0.5\n"
+            .parse()
+            .unwrap();
         let doc = |path: &str| match path {
             "seed" => Some("Seed of the run."),
             "train" => Some("How it is trained."),
