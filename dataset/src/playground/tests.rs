@@ -119,7 +119,7 @@ fn exam_questions_do_not_leak() {
             Task::Weekday | Task::Month => prompt
                 .trim_start_matches("Which day is ")
                 .trim_start_matches("Which month is ")
-                .trim_end_matches("?")
+                .trim_end_matches('?')
                 .trim_end_matches("星期几?")
                 .trim_end_matches("几月?"),
             Task::Story => prompt.trim_end_matches(|end| !matches!(end, '.' | '。')),
@@ -293,11 +293,10 @@ fn the_corpus_of_a_seed_is_fixed() {
     let text = serde_json::to_string(&(&playground.documents, &playground.rows, &playground.exam))
         .unwrap();
     let digest = Sha256::digest(text);
-    let start: String = digest[..8]
+    let start = digest[..8]
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(start, "1cb6d61337f9ec70");
+        .fold(0, |bits: u64, &byte| bits << 8 | u64::from(byte));
+    assert_eq!(start, 0x1cb6_d613_37f9_ec70);
 
     let longer = Playground::generate(&PlaygroundConfig {
         num_documents: 300,
