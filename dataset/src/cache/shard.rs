@@ -127,9 +127,10 @@ impl Shard {
         let tokens = open(TOKENS, header.num_tokens * header.id_bytes as u64)?;
         let offsets = open(OFFSETS, (header.num_documents + 1) * 8)?;
         let bytes = open(BYTES, header.num_documents * 4)?;
-        let trained = match header.checksums.contains_key(TRAINED) {
-            true => Some(open(TRAINED, header.num_tokens.div_ceil(8))?),
-            false => None,
+        let trained = if header.checksums.contains_key(TRAINED) {
+            Some(open(TRAINED, header.num_tokens.div_ceil(8))?)
+        } else {
+            None
         };
         Ok(Self {
             header,
