@@ -9,6 +9,7 @@ pub mod lines;
 pub mod loader;
 pub mod mask;
 pub mod pack;
+pub mod playground;
 pub mod rows;
 pub mod source;
 pub mod split;

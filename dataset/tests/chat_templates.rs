@@ -39,7 +39,7 @@ impl Case {
 
 fn cases() -> BTreeMap<String, Case> {
     let cases: BTreeMap<String, Case> =
-        serde_json::from_str(include_str!("golden/chat_templates.json")).unwrap();
+        serde_json::from_str(include_str!("golden/chat_templates.json")).expect("it is JSON");
     assert_eq!(cases.len(), 10);
     cases
 }
@@ -50,7 +50,8 @@ fn minimind_tokenizer(name: &str) -> Option<Tokenizer> {
         println!("skipped: KINDLING_CORPORA is not set");
         return None;
     };
-    Some(Tokenizer::load(&PathBuf::from(corpora).join("tokenizer").join(name)).unwrap())
+    let folder = PathBuf::from(corpora).join("tokenizer").join(name);
+    Some(Tokenizer::load(&folder).expect("a tokenizer of MiniMind"))
 }
 
 /// Our templates are written anew; the text is transformers' with MiniMind's templates.

@@ -137,14 +137,14 @@ fn visit_json(value: &mut Value, is_assistant: bool, visit: &mut impl FnMut(&mut
     match value {
         Value::String(text) => visit(text, is_assistant),
         Value::Array(items) => {
-            items
-                .iter_mut()
-                .for_each(|item| visit_json(item, is_assistant, visit));
+            for item in items {
+                visit_json(item, is_assistant, visit);
+            }
         }
         Value::Object(fields) => {
-            fields
-                .values_mut()
-                .for_each(|field| visit_json(field, is_assistant, visit));
+            for field in fields.values_mut() {
+                visit_json(field, is_assistant, visit);
+            }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }

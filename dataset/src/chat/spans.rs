@@ -93,16 +93,15 @@ impl ChatTemplate {
                 start = start.max(Some(prompt.len()));
             }
         }
-        let start = match start {
-            Some(start) => start,
+        let start = if let Some(start) = start {
+            start
+        } else {
             // A prompt that goes on where the turn does not, such as an opened think block.
-            None => {
-                let options = RenderOptions {
-                    add_generation_prompt: true,
-                    ..options
-                };
-                common_prefix_len(&rendered, &self.render(before, &options)?)
-            }
+            let options = RenderOptions {
+                add_generation_prompt: true,
+                ..options
+            };
+            common_prefix_len(&rendered, &self.render(before, &options)?)
         };
         Ok(start..rendered.trim_end().len().max(start))
     }

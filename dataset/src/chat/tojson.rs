@@ -10,6 +10,10 @@ use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 /// The filter; `indent` is a number of spaces.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a filter takes its options by value"
+)]
 pub(super) fn python_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let mut json = Vec::new();

@@ -160,7 +160,7 @@ impl JsonValues {
             let before = &bytes[..error.valid_up_to()];
             return Err(ReadError::NotUtf8 {
                 path: self.path.clone(),
-                line: line + before.iter().filter(|&&byte| byte == b'\n').count(),
+                line: line + before.split(|&byte| byte == b'\n').count() - 1,
                 offset: start + before.len() as u64,
             });
         }

@@ -187,7 +187,7 @@ fn bytes_that_are_not_utf8_are_named_by_offset() {
 fn a_separator_line_parts_plain_text() {
     let file = "a\n\nb <sep> b\n<sep>\n\nc\n <sep> \n<sep>\nd";
     let texts = read_with("a.txt", file, |config| {
-        config.document_separator = "<sep>".into()
+        config.document_separator = "<sep>".into();
     });
     assert_eq!(texts.unwrap(), ["a\n\nb <sep> b", "c", "d"]);
 }

@@ -206,15 +206,12 @@ impl Tokenizer {
     ///
     /// [`TokenizerError::Write`]; each file is either whole or as it was before.
     pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
-        let json = self
-            .full
-            .to_string(true)
-            .expect("a tokenizer is representable as JSON");
+        let json = self.to_json();
         fs::create_dir_all(dir).map_err(|source| TokenizerError::Write {
             path: dir.to_owned(),
             source,
         })?;
-        write_whole(&dir.join(TOKENIZER_FILE), &json)?;
+        write_whole(&dir.join(TOKENIZER_FILE), &(format!("{json:#}") + "\n"))?;
         write_whole(&dir.join(CONFIG_FILE), &self.config.to_json())
     }
 
@@ -301,7 +298,7 @@ impl Tokenizer {
     /// SHA-256 over everything that changes ids, in hexadecimal: two tokenizers with the same
     /// fingerprint encode every document alike.
     pub fn fingerprint(&self) -> String {
-        let json = serde_json::to_value(&self.full).expect("a tokenizer is representable as JSON");
+        let json = self.to_json();
         let mut hash = Sha256::new();
         for part in ["added_tokens", "normalizer", "pre_tokenizer", "model"] {
             hash.update(json.get(part).unwrap_or(&Value::Null).to_string());
@@ -314,6 +311,10 @@ impl Tokenizer {
         hash.finalize()
             .iter()
             .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    }
+
+    fn to_json(&self) -> Value {
+        serde_json::to_value(&self.full).expect("a tokenizer is representable as JSON")
     }
 }
 

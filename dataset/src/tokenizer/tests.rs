@@ -2,9 +2,10 @@
 
 use std::error::Error;
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::*;
+use crate::chat::RenderOptions;
 use crate::tokenizer_train::{SpecialTokens, TokenizerTrainer};
 
 const TEXTS: [&str; 3] = [
@@ -159,7 +160,10 @@ fn a_template_file_goes_before_the_configuration() {
     tokenizer.save(again.path()).unwrap();
     for tokenizer in [tokenizer, Tokenizer::load(again.path()).unwrap()] {
         let template = tokenizer.chat_template().unwrap();
-        assert_eq!(template.render(&[], &Default::default()).unwrap(), "</s>");
+        assert_eq!(
+            template.render(&[], &RenderOptions::default()).unwrap(),
+            "</s>"
+        );
     }
 }
 
@@ -175,10 +179,10 @@ fn the_fingerprint_is_of_what_changes_ids() {
     });
     assert_ne!(fewer_merges.fingerprint(), tokenizer.fingerprint());
     let other_split = changed(&tokenizer, |json| {
-        json["pre_tokenizer"]["use_regex"] = json!(false)
+        json["pre_tokenizer"]["use_regex"] = json!(false);
     });
     assert_ne!(other_split.fingerprint(), tokenizer.fingerprint());
-    let config = TokenizerConfig::from_fields(Default::default());
+    let config = TokenizerConfig::from_fields(Map::new());
     let without_bos = Tokenizer::new(tokenizer.full.clone(), config, Path::new("")).unwrap();
     assert_ne!(without_bos.fingerprint(), tokenizer.fingerprint());
     assert_eq!(

@@ -26,6 +26,7 @@ const HELD_OUT_BYTES: usize = 4 << 20;
 #[serde(deny_unknown_fields, default)]
 pub struct SampleConfig {
     /// Text to train on at most, in bytes; of a larger corpus an even sample of its documents.
+    /// Training takes about fifty times as much memory.
     pub max_train_bytes: u64,
     /// Seed of the sample.
     pub seed: u64,

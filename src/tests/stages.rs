@@ -1,0 +1,1 @@
+//! Every command end to end on a tiny model, on the CPU.
