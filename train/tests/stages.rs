@@ -210,7 +210,7 @@ fn a_resumed_run_exports_the_same_bytes() {
     );
 }
 
-/// Going on from the middle of the data, under activation checkpointing, is still the same run.
+/// Going on from the middle of the data is still the same run.
 #[test]
 fn a_lost_end_is_trained_again_to_the_same_bytes() {
     let world = World::new();
