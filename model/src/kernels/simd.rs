@@ -69,8 +69,14 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 }
 
 // Minimax coefficients of 2^r for r in [-1/2, 1/2] with constant term 1, relative error 2e-9.
-const EXP2_POLYNOMIAL: [f32; 6] =
-    [1.535_336_2e-4, 1.339_887_5e-3, 9.618_437e-3, 5.550_332_4e-2, 0.240_226_48, 0.693_147_2];
+const EXP2_POLYNOMIAL: [f32; 6] = [
+    1.535_336_2e-4,
+    1.339_887_5e-3,
+    9.618_437e-3,
+    5.550_332_4e-2,
+    0.240_226_48,
+    0.693_147_2,
+];
 
 /// `2^x` for `x` up to 0, relative error below 2e-7; some 1e-38 where it is smaller than that.
 #[inline(always)]

@@ -70,13 +70,21 @@ pub fn outcome_on(
     dtype: DType,
     device: &Device,
 ) -> Outcome {
-    let inputs: Vec<Tensor<1>> =
-        inputs.iter().map(|values| tensor(values, dtype, device).require_grad()).collect();
+    let inputs: Vec<Tensor<1>> = inputs
+        .iter()
+        .map(|values| tensor(values, dtype, device).require_grad())
+        .collect();
     let out = operation(&inputs);
     let probe = tensor(&probe(out.dims()[0]), dtype, device);
     let grads = (out.clone() * probe).sum().backward();
-    let grads = inputs.iter().map(|input| floats(input.grad(&grads).unwrap())).collect();
-    Outcome { out: floats(out), grads }
+    let grads = inputs
+        .iter()
+        .map(|input| floats(input.grad(&grads).unwrap()))
+        .collect();
+    Outcome {
+        out: floats(out),
+        grads,
+    }
 }
 
 fn probe(count: usize) -> Vec<f64> {
@@ -84,14 +92,19 @@ fn probe(count: usize) -> Vec<f64> {
 }
 
 fn tensor(values: &[f64], dtype: DType, device: &Device) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), (device, dtype))
+    Tensor::from_data(
+        TensorData::new(values.to_vec(), [values.len()]),
+        (device, dtype),
+    )
 }
 
 /// Output without autodiff.
 pub fn untracked(operation: Operation<'_>, inputs: &[Vec<f64>], dtype: DType) -> Vec<f64> {
     let device = Device::flex();
-    let inputs: Vec<Tensor<1>> =
-        inputs.iter().map(|values| tensor(values, dtype, &device)).collect();
+    let inputs: Vec<Tensor<1>> = inputs
+        .iter()
+        .map(|values| tensor(values, dtype, &device))
+        .collect();
     floats(operation(&inputs))
 }
 
@@ -107,16 +120,36 @@ pub fn assert_equals_reference(
 ) {
     let expected = outcome(reference, inputs, DType::F64);
     let found = outcome(fused, inputs, DType::F32);
-    assert_close(&found.out, &expected.out, tolerance, &format!("{what}: output"));
+    assert_close(
+        &found.out,
+        &expected.out,
+        tolerance,
+        &format!("{what}: output"),
+    );
     for (index, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
-        assert_close(found, expected, tolerance, &format!("{what}: gradient {index}"));
+        assert_close(
+            found,
+            expected,
+            tolerance,
+            &format!("{what}: gradient {index}"),
+        );
     }
     let found = untracked(fused, inputs, DType::F32);
-    assert_close(&found, &expected.out, tolerance, &format!("{what}: untracked output"));
+    assert_close(
+        &found,
+        &expected.out,
+        tolerance,
+        &format!("{what}: untracked output"),
+    );
     let checkpointing = Device::flex().autodiff().gradient_checkpointing();
     let found = outcome_on(fused, inputs, DType::F32, &checkpointing);
     for (index, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
-        assert_close(found, expected, tolerance, &format!("{what}: recomputed gradient {index}"));
+        assert_close(
+            found,
+            expected,
+            tolerance,
+            &format!("{what}: recomputed gradient {index}"),
+        );
     }
 }
 
@@ -132,7 +165,10 @@ pub fn assert_equals_finite_differences(
     let found = outcome(fused, inputs, DType::F32);
     let loss = |inputs: &[Vec<f64>]| -> f64 {
         let out = untracked(reference, inputs, DType::F64);
-        out.iter().zip(probe(out.len())).map(|(out, probe)| out * probe).sum()
+        out.iter()
+            .zip(probe(out.len()))
+            .map(|(out, probe)| out * probe)
+            .sum()
     };
     for (index, grads) in found.grads.iter().enumerate() {
         let slopes: Vec<f64> = (0..grads.len())
@@ -144,7 +180,12 @@ pub fn assert_equals_finite_differences(
                 (above - loss(&moved)) / (2.0 * STEP)
             })
             .collect();
-        assert_close(grads, &slopes, tolerance, &format!("{what}: slope of input {index}"));
+        assert_close(
+            grads,
+            &slopes,
+            tolerance,
+            &format!("{what}: slope of input {index}"),
+        );
     }
 }
 
@@ -152,11 +193,15 @@ pub fn assert_equals_finite_differences(
 pub fn assert_deterministic(fused: Operation<'_>, inputs: &[Vec<f64>]) {
     let bits = |outcome: Outcome| -> Vec<Vec<u64>> {
         let all = std::iter::once(outcome.out).chain(outcome.grads);
-        all.map(|values| values.into_iter().map(f64::to_bits).collect()).collect()
+        all.map(|values| values.into_iter().map(f64::to_bits).collect())
+            .collect()
     };
     let expected = bits(outcome(fused, inputs, DType::F32));
     for num_threads in [1, 2, 5, 5, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(num_threads)
+            .build()
+            .unwrap();
         let found = bits(pool.install(|| outcome(fused, inputs, DType::F32)));
         assert!(found == expected, "other bits on {num_threads} threads");
     }
