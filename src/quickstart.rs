@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use dataset::Message;
 use dataset::playground::{Playground, PlaygroundConfig};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
@@ -161,6 +162,8 @@ impl Paths {
             .iter()
             .map(|row| json!({ "conversations": row }));
         self.write_lines("conversations.jsonl", rows)?;
+        let turns = playground.rows.iter().map(|row| json!({ "text": plain_turns(row) }));
+        self.write_lines("turns.jsonl", turns)?;
         let exam = playground.exam.iter().map(|item| json!(item));
         self.write_lines("exam.jsonl", exam)?;
         self.write("model.json", MODEL)
@@ -218,6 +221,11 @@ impl Paths {
     }
 }
 
+/// A conversation as plain text: the tokenizer learns the words of the chat template from it.
+fn plain_turns(row: &[Message]) -> String {
+    row.iter().map(|turn| format!("{}\n{}\n", turn.role, turn.content)).collect()
+}
+
 /// A path as a TOML string, whatever characters it has.
 fn toml_path(path: &Path) -> toml::Value {
     toml::Value::String(path.display().to_string())
@@ -225,7 +233,8 @@ fn toml_path(path: &Path) -> toml::Value {
 
 fn train_tokenizer(paths: &Paths) -> Result<()> {
     let documents = toml_path(&paths.data.join("documents.jsonl"));
-    let overrides = [format!("sources=[{{ path = {documents} }}]")];
+    let turns = toml_path(&paths.data.join("turns.jsonl"));
+    let overrides = [format!("sources=[{{ path = {documents} }}, {{ path = {turns} }}]")];
     let config: TokenizerConfig =
         parse_config(TOKENIZER, "0-tokenizer.quickstart.toml", &overrides)?;
     let sample = SampleConfig {
