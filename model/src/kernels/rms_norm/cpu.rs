@@ -26,7 +26,7 @@ impl RmsNormOps for Flex {
                     weight,
                     eps,
                     out,
-                })
+                });
             });
         tensor_of(out, x.shape())
     }
