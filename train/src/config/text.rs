@@ -13,7 +13,8 @@ use crate::schedule::ScheduleConfig;
 
 /// Gives the sentence that explains a field to users.
 pub trait FieldDocs {
-    /// Sentence of a field in a section (`""` for the sections themselves); `None` for unknown names.
+    /// Sentence of a field in a section (`""` for the sections themselves); `None` for unknown
+    /// names.
     fn field_doc(section: &str, field: &str) -> Option<&'static str>;
 }
 
@@ -46,7 +47,7 @@ pub fn commented_toml<C: Serialize + FieldDocs>(config: &C) -> Result<String, to
     for line in toml::to_string(config)?.lines() {
         let key = line.split_once(" = ").map(|(key, _)| key);
         let doc = if let Some(header) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            section = header.trim_matches(['[', ']']).to_owned();
+            header.trim_matches(['[', ']']).clone_into(&mut section);
             C::field_doc("", &section)
         } else {
             key.and_then(|key| C::field_doc(&section, key))
