@@ -162,7 +162,10 @@ impl Paths {
             .iter()
             .map(|row| json!({ "conversations": row }));
         self.write_lines("conversations.jsonl", rows)?;
-        let turns = playground.rows.iter().map(|row| json!({ "text": plain_turns(row) }));
+        let turns = playground
+            .rows
+            .iter()
+            .map(|row| json!({ "text": plain_turns(row) }));
         self.write_lines("turns.jsonl", turns)?;
         let exam = playground.exam.iter().map(|item| json!(item));
         self.write_lines("exam.jsonl", exam)?;
@@ -223,7 +226,9 @@ impl Paths {
 
 /// A conversation as plain text: the tokenizer learns the words of the chat template from it.
 fn plain_turns(row: &[Message]) -> String {
-    row.iter().map(|turn| format!("{}\n{}\n", turn.role, turn.content)).collect()
+    row.iter()
+        .map(|turn| format!("{}\n{}\n", turn.role, turn.content))
+        .collect()
 }
 
 /// A path as a TOML string, whatever characters it has.
@@ -234,7 +239,9 @@ fn toml_path(path: &Path) -> toml::Value {
 fn train_tokenizer(paths: &Paths) -> Result<()> {
     let documents = toml_path(&paths.data.join("documents.jsonl"));
     let turns = toml_path(&paths.data.join("turns.jsonl"));
-    let overrides = [format!("sources=[{{ path = {documents} }}, {{ path = {turns} }}]")];
+    let overrides = [format!(
+        "sources=[{{ path = {documents} }}, {{ path = {turns} }}]"
+    )];
     let config: TokenizerConfig =
         parse_config(TOKENIZER, "0-tokenizer.quickstart.toml", &overrides)?;
     let sample = SampleConfig {

@@ -5,8 +5,14 @@ use crate::workplace::{Workplace, fails};
 /// Runs `1-pretrain` with a setting that is wrong and returns its message.
 fn refusal(workplace: &Workplace, settings: &[&str]) -> String {
     let message = fails(workplace.pretrain("run", settings));
-    assert!(!workplace.path("run").exists(), "a run folder was left behind");
-    message.replace(&format!("{}/", workplace.path("").display()).replace("//", "/"), "")
+    assert!(
+        !workplace.path("run").exists(),
+        "a run folder was left behind"
+    );
+    message.replace(
+        &format!("{}/", workplace.path("").display()).replace("//", "/"),
+        "",
+    )
 }
 
 #[test]
@@ -14,7 +20,10 @@ fn a_broken_line_is_named_with_its_number() {
     let workplace = Workplace::new();
     workplace.write("text.jsonl", "{\"text\": \"one\"}\n{\"text\": two}\n");
     let message = refusal(&workplace, &[]);
-    assert!(message.starts_with("1-pretrain: text.jsonl:2: not a valid row: "), "{message}");
+    assert!(
+        message.starts_with("1-pretrain: text.jsonl:2: not a valid row: "),
+        "{message}"
+    );
 }
 
 #[test]
@@ -53,10 +62,19 @@ fn a_pattern_without_files_is_an_error() {
 #[test]
 fn a_misspelt_key_is_refused_with_the_right_one() {
     let workplace = Workplace::new();
-    let message = refusal(&workplace, &["optimizer.learning_rate=1e-3", "optimizer.weight_decy=0.1"]);
-    assert!(message.contains("--set optimizer.learning_rate=1e-3"), "{message}");
+    let message = refusal(
+        &workplace,
+        &["optimizer.learning_rate=1e-3", "optimizer.weight_decy=0.1"],
+    );
+    assert!(
+        message.contains("--set optimizer.learning_rate=1e-3"),
+        "{message}"
+    );
     let message = refusal(&workplace, &["optimizer.weight_decy=0.1"]);
-    assert!(message.contains("did you mean `weight_decay`?"), "{message}");
+    assert!(
+        message.contains("did you mean `weight_decay`?"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -64,17 +82,26 @@ fn rows_longer_than_the_model_reads_are_refused() {
     let workplace = Workplace::new();
     let message = refusal(&workplace, &["data.seq_len=513"]);
     assert!(message.contains("max_position_embeddings"), "{message}");
-    assert!(message.contains("513") && message.contains("512"), "{message}");
+    assert!(
+        message.contains("513") && message.contains("512"),
+        "{message}"
+    );
 }
 
 #[test]
 fn a_vocabulary_that_does_not_fit_the_model_is_refused() {
     let workplace = Workplace::new();
     let shape = std::fs::read_to_string("configs/model/debug.json").unwrap();
-    workplace.write("small.json", shape.replace("\"vocab_size\": 512", "\"vocab_size\": 299"));
+    workplace.write(
+        "small.json",
+        shape.replace("\"vocab_size\": 512", "\"vocab_size\": 299"),
+    );
     let setting = format!("model.config={}", workplace.path("small.json").display());
     let message = refusal(&workplace, &[&setting]);
-    assert!(message.contains("299") && message.contains("300"), "{message}");
+    assert!(
+        message.contains("299") && message.contains("300"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -12,7 +12,11 @@ use crate::workplace::{Workplace, fails, hash, succeeds};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn spawn(mut command: Command) -> Child {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 /// Kills the process after `delay`; true if it had ended well by itself before.
@@ -47,7 +51,10 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
         let run = format!("killed-{round}");
         let start = Instant::now();
         loop {
-            assert!(start.elapsed() < PATIENCE, "round {round} does not get to its end");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "round {round} does not get to its end"
+            );
             let mut command = workplace.pretrain(&run, &settings);
             command.arg("--resume");
             // Early kills hit the start and the first saves, late ones the end and the export.
@@ -59,7 +66,10 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
         }
         assert_eq!(workplace.weights_hash(&run), expected, "round {round}");
         let metrics = std::fs::read_to_string(workplace.path(&run).join("metrics.jsonl")).unwrap();
-        let num_steps = metrics.lines().filter(|line| line.contains("\"kind\":\"step\"")).count();
+        let num_steps = metrics
+            .lines()
+            .filter(|line| line.contains("\"kind\":\"step\""))
+            .count();
         assert_eq!(num_steps, 12, "each step is reported once");
     }
     assert!(num_kills >= 4, "killed only {num_kills} times");
@@ -71,7 +81,11 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
 fn a_terminated_run_saves_and_resumes() {
     let workplace = Workplace::new();
     // Long enough to be stopped in the middle, with no checkpoint on the way but the last one's.
-    let settings = ["train.length=400 steps", "checkpoint.every_steps=0", "samples.prompts=[]"];
+    let settings = [
+        "train.length=400 steps",
+        "checkpoint.every_steps=0",
+        "samples.prompts=[]",
+    ];
     let mut child = spawn(workplace.pretrain("stopped", &settings));
     let metrics = workplace.path("stopped").join("metrics.jsonl");
     let start = Instant::now();
@@ -81,7 +95,13 @@ fn a_terminated_run_saves_and_resumes() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     let status = child.wait().unwrap();
     if status.code() == Some(0) {
         panic!("the run ended before the signal: make it longer");
@@ -91,7 +111,10 @@ fn a_terminated_run_saves_and_resumes() {
     command.arg("--resume");
     succeeds(command);
     succeeds(workplace.pretrain("whole", &settings));
-    assert_eq!(workplace.weights_hash("stopped"), workplace.weights_hash("whole"));
+    assert_eq!(
+        workplace.weights_hash("stopped"),
+        workplace.weights_hash("whole")
+    );
 }
 
 /// A byte that turned on the disk is found before it is trained on.
@@ -114,6 +137,9 @@ fn a_flipped_byte_in_a_checkpoint_is_an_error() {
     let mut command = workplace.pretrain("run", &[]);
     command.arg("--resume");
     let message = fails(command);
-    assert!(message.contains(file.file_name().unwrap().to_str().unwrap()), "{message}");
+    assert!(
+        message.contains(file.file_name().unwrap().to_str().unwrap()),
+        "{message}"
+    );
     assert!(message.contains("checksum"), "{message}");
 }

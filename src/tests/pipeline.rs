@@ -20,16 +20,39 @@ fn the_quickstart_goes_through_every_stage() {
     let out = out.to_str().unwrap();
     let output = succeeds(kindling(&["quickstart", "--budget", "tiny", "--out", out]));
     let table = String::from_utf8(output.stdout).unwrap();
-    for row in ["1-pretrain", "3-full_sft", "sum", "identity", "minutes in all"] {
+    for row in [
+        "1-pretrain",
+        "3-full_sft",
+        "sum",
+        "identity",
+        "minutes in all",
+    ] {
         assert!(table.contains(row), "{table}");
     }
     let model = format!("{out}/3-full_sft/final");
-    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ] {
         assert!(fs::exists(format!("{model}/{name}")).unwrap(), "{name}");
     }
-    let answer = ["chat", "--model", &model, "--prompt", "37+45=?", "--max-new-tokens", "3"];
+    let answer = [
+        "chat",
+        "--model",
+        &model,
+        "--prompt",
+        "37+45=?",
+        "--max-new-tokens",
+        "3",
+    ];
     let first = succeeds(kindling(&answer)).stdout;
-    assert_eq!(succeeds(kindling(&answer)).stdout, first, "the same seed gives the same answer");
+    assert_eq!(
+        succeeds(kindling(&answer)).stdout,
+        first,
+        "the same seed gives the same answer"
+    );
 }
 
 /// The plan and the config are printed without a run being started.
@@ -39,7 +62,10 @@ fn a_dry_run_leaves_no_run() {
     let mut command = workplace.pretrain("run", &[]);
     command.arg("--dry-run");
     let plan = String::from_utf8(succeeds(command).stdout).unwrap();
-    assert!(plan.contains("131,456") || plan.contains("131456"), "{plan}");
+    assert!(
+        plan.contains("131,456") || plan.contains("131456"),
+        "{plan}"
+    );
     assert!(plan.contains("12"), "{plan}");
     let mut command = workplace.pretrain("run", &[]);
     command.arg("--print-config");
@@ -50,6 +76,12 @@ fn a_dry_run_leaves_no_run() {
 
 #[test]
 fn chat_without_a_model_says_how_to_make_one() {
-    let message = fails(kindling(&["chat", "--model", "no/such/model", "--prompt", "hello"]));
+    let message = fails(kindling(&[
+        "chat",
+        "--model",
+        "no/such/model",
+        "--prompt",
+        "hello",
+    ]));
     assert!(message.contains("no/such/model"), "{message}");
 }

@@ -28,15 +28,23 @@ pub(crate) struct Workplace {
 
 impl Workplace {
     pub(crate) fn new() -> Self {
-        let workplace = Self { folder: tempfile::tempdir().unwrap() };
-        let size = PlaygroundConfig { num_documents: 60, ..PlaygroundConfig::default() };
+        let workplace = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let size = PlaygroundConfig {
+            num_documents: 60,
+            ..PlaygroundConfig::default()
+        };
         let documents = Playground::generate(&size).documents;
         let lines: String = documents
             .iter()
             .map(|text| format!("{}\n", serde_json::json!({ "text": text })))
             .collect();
         workplace.write("text.jsonl", lines);
-        let trainer = TokenizerTrainer { vocab_size: 300, ..TokenizerTrainer::default() };
+        let trainer = TokenizerTrainer {
+            vocab_size: 300,
+            ..TokenizerTrainer::default()
+        };
         let tokenizer = trainer.train(documents.into_iter()).unwrap();
         tokenizer.save(&workplace.path("tokenizer")).unwrap();
         workplace
@@ -57,7 +65,12 @@ impl Workplace {
 
     pub(crate) fn pretrain_on(&self, device: &str, run: &str, settings: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_1-pretrain"));
-        command.args(["--config", "configs/1-pretrain.debug.toml", "--device", device]);
+        command.args([
+            "--config",
+            "configs/1-pretrain.debug.toml",
+            "--device",
+            device,
+        ]);
         command.arg("--out").arg(self.path(run));
         let quoted = |name: &str| format!("{:?}", self.path(name).to_str().unwrap());
         let places = [
@@ -65,7 +78,11 @@ impl Workplace {
             format!("data.sources=[{{ path = {} }}]", quoted("text.jsonl")),
             format!("data.cache_dir={}", quoted("cache")),
         ];
-        for setting in SETTINGS.iter().copied().chain(places.iter().map(String::as_str)) {
+        for setting in SETTINGS
+            .iter()
+            .copied()
+            .chain(places.iter().map(String::as_str))
+        {
             command.args(["--set", setting]);
         }
         for setting in settings {
@@ -82,13 +99,20 @@ impl Workplace {
 
 pub(crate) fn hash(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Runs to the end and wants exit code 0.
 pub(crate) fn succeeds(mut command: Command) -> Output {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output
 }
 

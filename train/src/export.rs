@@ -21,7 +21,7 @@ pub enum ExportError {
         /// Folder that was being written.
         path: PathBuf,
         /// What went wrong.
-        source: HfError,
+        source: Box<HfError>,
     },
     /// The tokenizer cannot be written.
     #[error("{}: the tokenizer cannot be written", path.display())]
@@ -91,9 +91,9 @@ pub fn write_folder(
         path: path(),
         source,
     })?;
-    hf::save_model(model, folder).map_err(|source| ExportError::Model {
+    hf::save_model(model, folder).map_err(|error| ExportError::Model {
         path: path(),
-        source,
+        source: Box::new(error),
     })?;
     tokenizer
         .save(folder)

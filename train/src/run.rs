@@ -1,4 +1,5 @@
-//! A run from start to end: folder, checkpoint to go on from, loop, export. The same for every stage.
+//! A run from start to end: folder, checkpoint to go on from, loop, export. The same for every
+//! stage.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -16,7 +16,8 @@ use crate::schedule::ScheduleConfig;
 
 /// Gives the sentence that explains a field to users.
 pub trait FieldDocs {
-    /// Sentence of a field in a section (`""` for the sections themselves); `None` for unknown names.
+    /// Sentence of a field in a section (`""` for the sections themselves); `None` for unknown
+    /// names.
     fn field_doc(section: &str, field: &str) -> Option<&'static str>;
 }
 
@@ -51,7 +52,7 @@ pub fn commented_toml<C: Serialize + FieldDocs>(config: &C) -> Result<String, to
     for line in toml::to_string(config)?.lines() {
         let key = line.split_once(" = ").map(|(key, _)| key);
         let doc = if let Some(header) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            section = header.trim_matches(['[', ']']).to_owned();
+            header.trim_matches(['[', ']']).clone_into(&mut section);
             let (parent, name) = section.rsplit_once('.').unwrap_or(("", &section));
             C::field_doc(parent, name)
         } else {
