@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-/// Exit code of a program ended by SIGINT, as shells report it.
-const INTERRUPTED: i32 = 130;
+/// Exit code of a run that was interrupted, as shells report SIGINT: it is neither done nor failed.
+pub const INTERRUPTED: u8 = 130;
 
 /// The flag that turns true at the first Ctrl-C or SIGTERM.
 ///
@@ -18,7 +18,7 @@ pub fn stop_on_signal() -> Result<Arc<AtomicBool>> {
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         }
         eprintln!("stopping: saving a checkpoint first (once more to stop at once)");
     })

@@ -3,7 +3,11 @@
 #[cfg(not(target_env = "msvc"))]
 mod allocator;
 pub mod args;
+pub mod chat;
 pub mod config;
 pub mod device;
+pub mod exam;
 pub mod interrupt;
-pub mod print_config;
+pub mod quickstart;
+pub mod stage;
+pub mod tokenizer_stage;

@@ -1,2 +1,54 @@
-//! main
-fn main() {}
+//! `kindling COMMAND`: every stage and tool in one binary.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use kindling::args::StageArgs;
+use kindling::chat::{self, ChatArgs};
+use kindling::quickstart::{self, QuickstartArgs};
+use kindling::stage::{FULL_SFT, PRETRAIN};
+use kindling::tokenizer_stage::{self, TokenizerArgs};
+
+/// Train tiny language models from nothing.
+#[derive(Debug, Parser)]
+#[command(name = "kindling", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole pipeline on a built-in corpus, in minutes: what you get, before you bring data
+    Quickstart(QuickstartArgs),
+    /// Stage 0: train a tokenizer on the text that a model will read
+    Tokenizer(TokenizerArgs),
+    /// Stage 1: train a base model on raw text
+    Pretrain(StageArgs),
+    /// Stage 2: talk to a finished model
+    Chat(ChatArgs),
+    /// Stage 3: tune a model on conversations, all weights trained
+    #[command(name = "full_sft", visible_alias = "sft")]
+    FullSft(StageArgs),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("kindling: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(args),
+        Command::Tokenizer(args) => tokenizer_stage::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Pretrain(args) => PRETRAIN.run(args),
+        Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
+        Command::FullSft(args) => FULL_SFT.run(args),
+    }
+}

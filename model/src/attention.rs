@@ -10,6 +10,7 @@ use burn::prelude::*;
 use crate::config::ModelConfig;
 use crate::init::empty_linear;
 use crate::kernels;
+use crate::kv_cache::LayerCache;
 use crate::norm::RmsNorm;
 use crate::rope::RotaryTables;
 
@@ -59,6 +60,7 @@ impl Attention {
     ///
     /// - `x`: `[B, T, D]`
     /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `cache`: the `S - T` positions before `x`, which join it; without one, `S` is `T`
     /// - returns: `[B, T, D]`
     ///
     /// # Panics
@@ -69,6 +71,7 @@ impl Attention {
         x: Tensor<3>,
         positions: Tensor<2, Int>,
         rope: &RotaryTables,
+        cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let [hidden_size, query_width] = self.q_proj.weight.dims();
         let [batch, len, _] = x.dims();
@@ -81,6 +84,10 @@ impl Attention {
         let q = rope.rotate(normalized(q, self.q_norm.as_ref()), positions.clone());
         let k = rope.rotate(normalized(k, self.k_norm.as_ref()), positions.clone());
 
+        let (k, v) = match cache {
+            Some(cache) => cache.append(k, v), // [B, S, K, H]
+            None => (k, v),
+        };
         let read = kernels::causal_attention(q, k, v, positions); // [B, T, N, H]
         self.o_proj.forward(read.reshape([batch, len, query_width])) // [B, T, D]
     }

@@ -8,6 +8,7 @@ use burn::prelude::*;
 use crate::attention::Attention;
 use crate::config::ModelConfig;
 use crate::feed_forward::FeedForward;
+use crate::kv_cache::LayerCache;
 use crate::norm::RmsNorm;
 use crate::rope::RotaryTables;
 
@@ -41,6 +42,7 @@ impl DecoderLayer {
     ///
     /// - `x`: `[B, T, D]`
     /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `cache`: keys and values of the positions before `x`, which join it
     /// - returns: `[B, T, D]`
     ///
     /// # Panics
@@ -51,10 +53,10 @@ impl DecoderLayer {
         x: Tensor<3>,
         positions: Tensor<2, Int>,
         rope: &RotaryTables,
+        cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
-        let read = self
-            .self_attn
-            .forward(self.input_layernorm.forward(x.clone()), positions, rope);
+        let normed = self.input_layernorm.forward(x.clone());
+        let read = self.self_attn.forward(normed, positions, rope, cache); // [B, T, D]
         let x = x + read; // [B, T, D]
         let mixed = self
             .mlp

@@ -2,16 +2,22 @@
 
 pub mod attention;
 pub mod block;
+mod candidates;
 pub mod causal_lm;
 pub mod config;
 pub mod feed_forward;
 pub mod flops;
+pub mod generate;
+mod generate_config;
 pub mod hf;
 mod init;
 pub mod kernels;
+pub mod kv_cache;
 pub mod norm;
 pub mod params;
 pub mod rope;
+pub mod sample;
+pub mod training_record;
 
 pub use causal_lm::CausalLm;
 pub use config::ModelConfig;

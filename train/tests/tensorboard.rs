@@ -13,7 +13,7 @@ fn run(dir: &Path, steps: std::ops::RangeInclusive<u64>, resume_from: Option<u64
         quiet: true,
         ..ReportConfig::default()
     };
-    let mut reporter = Reporter::new(dir, &config, resume_from).unwrap();
+    let mut reporter = Reporter::new(dir, &config, resume_from).expect("the folder is new");
     let last = *steps.end();
     for step in steps {
         reporter.record_step(&StepReport {
@@ -58,10 +58,10 @@ fn read_with_tensorboard(events: &Path) -> Option<Value> {
         .arg(script)
         .arg(events)
         .output()
-        .unwrap();
+        .expect("python3 ran a moment ago");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
 }
 
 /// Steps 1 to 4 with loss 3, a checkpoint at 2, then steps 3 to 6 with loss 2: each step once.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::minimind_v1::MiniMindV1Json;
 use crate::config::{ConfigError, FieldError, ModelConfig, ModelType, RopeScaling};
@@ -78,7 +78,6 @@ impl TokenIds {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RopeJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     rope_theta: Option<f64>,
@@ -97,6 +96,9 @@ struct RopeJson {
     attention_factor: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     truncate: Option<bool>,
+    /// Fields that would change the angles in a way that is not built.
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 /// Reads Hugging Face's or MiniMind v1's fields and validates the result.
@@ -280,17 +282,25 @@ impl RopeJson {
             beta_slow: scaling.map(|scaling| scaling.beta_slow),
             attention_factor: scaling.map(|scaling| scaling.attention_factor),
             truncate: scaling.map(|scaling| scaling.truncate),
+            other: Map::new(),
         }
     }
 
     fn scaling(&self, max_position_embeddings: usize) -> Result<Option<RopeScaling>, FieldError> {
-        match self.rope_type.as_str() {
-            "default" => return Ok(None),
-            "yarn" => {}
-            other => {
-                let field = "rope_parameters.rope_type";
-                return Err(FieldError::new(field, quoted(other), "default or yarn"));
-            }
+        if !["default", "yarn"].contains(&self.rope_type.as_str()) {
+            let field = "rope_parameters.rope_type";
+            return Err(FieldError::new(
+                field,
+                quoted(&self.rope_type),
+                "default or yarn",
+            ));
+        }
+        if let Some((name, value)) = self.other.iter().find(|(_, value)| !value.is_null()) {
+            let field = format!("rope_parameters.{name}");
+            return Err(FieldError::new(&field, value, "no such field"));
+        }
+        if self.rope_type == "default" {
+            return Ok(None);
         }
         let Some(factor) = self.factor else {
             return Err(FieldError::new(

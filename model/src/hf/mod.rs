@@ -17,7 +17,7 @@ use burn::prelude::*;
 
 pub use self::error::HfError;
 pub use self::names::WeightLayout;
-use self::safetensors::StoredTensor;
+use self::safetensors::{FileTensor, StoredTensor};
 use crate::causal_lm::CausalLm;
 use crate::config::{ModelConfig, ModelType};
 use crate::params::{fill_params, named_params};
@@ -140,7 +140,10 @@ fn save_folder(
         .map(|param| {
             let shape = layout.tensor_shape(&param.path, &param.shape);
             let values = layout.to_file(&param.path, &param.shape, param.values, config);
-            (layout.tensor_name(&param.path), (shape, values))
+            (
+                layout.tensor_name(&param.path),
+                FileTensor { shape, values },
+            )
         })
         .collect();
 

@@ -1,11 +1,12 @@
 //! Weight files: one `model.safetensors`, or shards listed in `model.safetensors.index.json`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use serde::Deserialize;
 
 use super::HfError;
@@ -38,30 +39,38 @@ pub(crate) fn read_folder(dir: &Path) -> Result<BTreeMap<String, StoredTensor>, 
     Ok(tensors)
 }
 
-/// The bytes of a file that holds f32 tensors, given name, shape and values.
-pub(crate) fn render(tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Vec<u8> {
-    let bytes: Vec<Vec<u8>> = tensors
-        .values()
-        .map(|(_, values)| {
-            values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect()
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .zip(&bytes)
-        .map(|((name, (shape, _)), bytes)| {
-            let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-            (
-                name,
-                view.expect("a parameter has as many values as its shape"),
-            )
-        });
+/// A tensor on its way into a weight file.
+pub(crate) struct FileTensor {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl View for &FileTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.values.as_slice())
+    }
+}
+
+/// The bytes of a weight file.
+pub(crate) fn render(tensors: &BTreeMap<String, FileTensor>) -> Vec<u8> {
     // `transformers` refuses a file that does not say which framework's row order it has.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize(views, Some(metadata)).expect("the header is far below its size limit")
+    safetensors::serialize(tensors, Some(metadata)).expect("the header is far below its size limit")
 }
 
 #[derive(Deserialize)]

@@ -161,7 +161,8 @@ fn minimind_v1_fields_are_understood() {
 #[test]
 fn a_field_that_does_not_fit_is_named() {
     let unlike = json!({ "type": "yarn", "factor": 2.0 });
-    let linear = json!({ "rope_type": "linear", "factor": 2.0 });
+    let llama3 = json!({ "rope_type": "llama3", "low_freq_factor": 1.0 });
+    let scaled = json!({ "rope_type": "yarn", "factor": 2.0, "mscale": 1.5 });
     let sliding = json!(["sliding_attention"]);
     for (field, value, found, expected) in [
         (
@@ -209,10 +210,11 @@ fn a_field_that_does_not_fit_is_named() {
         ),
         (
             "rope_parameters.rope_type",
-            linear,
-            "\"linear\"",
+            llama3,
+            "\"llama3\"",
             "default or yarn",
         ),
+        ("rope_parameters.mscale", scaled, "1.5", "no such field"),
         (
             "rope_parameters.factor",
             json!({ "type": "yarn" }),

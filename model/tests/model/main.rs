@@ -1,10 +1,16 @@
 //! Parity with PyTorch and transformers, and the decoder's invariances.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails here fails the test, in a helper as in a test"
+)]
+
 mod config;
 mod decoder;
 mod fixture;
 mod folder_copy;
 mod folders;
 mod hugging_face;
+mod layers;
 mod pytorch;
 mod refusals;

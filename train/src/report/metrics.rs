@@ -67,6 +67,7 @@ pub(super) enum Row {
     Validation {
         step: u64,
         loss: Option<f64>,
+        bits_per_byte: Option<f64>,
     },
     Sample {
         step: u64,

@@ -3,6 +3,7 @@
 //! Reporting never stops training. Opening a sink may fail, since then nothing is lost yet; a sink
 //! that fails later (a full disk) says so once, and training goes on.
 
+mod curve;
 mod metrics;
 mod plot;
 mod progress;
@@ -158,7 +159,7 @@ impl Reporter {
         let plot = if config.plot {
             let mut plot = Plot::new(run_dir);
             if resume_from_step.is_some() {
-                metrics::for_each_row(&metrics_path, |row| plot.record_row(row))
+                metrics::for_each_row(&metrics_path, |row| plot.record_row(&row))
                     .map_err(|source| open_error(&metrics_path, source))?;
             }
             Some(plot)
@@ -198,7 +199,7 @@ impl Reporter {
         self.append(&Record::Validation(report));
         self.write_events(|events| events.write_validation(report));
         if let Some(plot) = &mut self.plot {
-            plot.record_validation(report.step, report.loss);
+            plot.record_validation(report.step, report.loss, report.bits_per_byte);
         }
         self.redraw();
     }

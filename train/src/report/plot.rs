@@ -12,16 +12,21 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
+use super::curve::{bounds, push_finite, smooth, thin};
 use super::metrics::Row;
 
 type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 type PlotError = Box<dyn Error + Send + Sync>;
 
+/// Drawn at twice the size and averaged down, because thick lines come out with rough edges.
+const DRAWN: (u32, u32) = (2 * SIZE.0, 2 * SIZE.1);
 const SIZE: (u32, u32) = (1600, 1000);
-const LEFT: u32 = 120;
-const RIGHT: u32 = 50;
-/// Points of a drawn line: about one per pixel column.
-const MAX_POINTS: usize = 1500;
+// What follows is in pixels of the drawing, twice those of the picture.
+const LEFT: u32 = 180;
+const RIGHT: u32 = 120;
+const TITLE: u32 = 76;
+const TEXT: u32 = 50;
+const LABEL: u32 = 46;
 
 const INK: RGBColor = RGBColor(31, 41, 55);
 const MUTED: RGBColor = RGBColor(107, 114, 128);
@@ -34,9 +39,10 @@ const RATE: RGBColor = RGBColor(13, 148, 136);
 pub(super) struct Plot {
     path: PathBuf,
     title: String,
-    loss: Vec<(f64, f64)>,
-    lr: Vec<(f64, f64)>,
-    validation: Vec<(f64, f64)>,
+    loss: Vec<(u64, f64)>,
+    lr: Vec<(u64, f64)>,
+    validation: Vec<(u64, f64)>,
+    bits_per_byte: f64,
 }
 
 impl Plot {
@@ -49,6 +55,7 @@ impl Plot {
             loss: Vec::new(),
             lr: Vec::new(),
             validation: Vec::new(),
+            bits_per_byte: f64::NAN,
         }
     }
 
@@ -57,19 +64,21 @@ impl Plot {
         push_finite(&mut self.lr, step, lr);
     }
 
-    pub(super) fn record_validation(&mut self, step: u64, loss: f64) {
+    pub(super) fn record_validation(&mut self, step: u64, loss: f64, bits_per_byte: f64) {
         push_finite(&mut self.validation, step, loss);
+        self.bits_per_byte = bits_per_byte;
     }
 
     /// Takes over a line of `metrics.jsonl` that an earlier part of the run wrote.
-    pub(super) fn record_row(&mut self, row: Row) {
-        match row {
-            Row::Step { step, loss, lr } => {
-                self.record_step(step, loss.unwrap_or(f64::NAN), lr.unwrap_or(f64::NAN));
-            }
-            Row::Validation { step, loss } => {
-                self.record_validation(step, loss.unwrap_or(f64::NAN));
-            }
+    pub(super) fn record_row(&mut self, row: &Row) {
+        let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        match *row {
+            Row::Step { step, loss, lr } => self.record_step(step, number(loss), number(lr)),
+            Row::Validation {
+                step,
+                loss,
+                bits_per_byte,
+            } => self.record_validation(step, number(loss), number(bits_per_byte)),
             Row::Sample { .. } | Row::Note { .. } => {}
         }
     }
@@ -79,206 +88,186 @@ impl Plot {
         let (Some(first), Some(last)) = (self.loss.first(), self.loss.last()) else {
             return Ok(());
         };
-        let steps = first.0.min(1.0)..last.0.max(first.0 + 1.0);
+        let steps = first.0.min(1)..last.0.max(first.0 + 1);
         if register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT).is_err() {
             return Err("the embedded font is not valid".into());
         }
-        // A viewer that watches the file must never see half a picture.
-        let unfinished = self.path.with_file_name(".loss.unfinished.png");
+        let mut drawn = vec![0; 3 * (DRAWN.0 * DRAWN.1) as usize];
         {
-            let canvas = BitMapBackend::new(&unfinished, SIZE).into_drawing_area();
+            let canvas = BitMapBackend::with_buffer(&mut drawn, DRAWN).into_drawing_area();
             canvas.fill(&WHITE)?;
-            let (head, body) = canvas.split_vertically(96);
-            let (upper, lower) = body.split_vertically(628);
+            let (head, body) = canvas.split_vertically(230);
+            let (upper, lower) = body.split_vertically(1200);
             self.draw_head(&head)?;
             self.draw_losses(&upper, steps.clone())?;
             self.draw_rate(&lower, steps)?;
             canvas.present()?;
         }
+        // A viewer that watches the file must never see half a picture.
+        let unfinished = self.path.with_file_name(".loss.unfinished.png");
+        let averaged = BitMapElement::with_owned_buffer((0, 0), SIZE, half_size(&drawn))
+            .ok_or("the picture has another size than its buffer")?;
+        let canvas = BitMapBackend::new(&unfinished, SIZE).into_drawing_area();
+        canvas.draw(&averaged)?;
+        canvas.present()?;
         fs::rename(&unfinished, &self.path)?;
         Ok(())
     }
 
-    /// The run's name and where it stands.
+    /// The run's name, where it stands, and what the lines are.
     fn draw_head(&self, area: &Canvas<'_>) -> Result<(), PlotError> {
-        let smoothed = smooth(&self.loss);
-        let mut facts = Vec::new();
-        if let Some((step, loss)) = smoothed.last() {
-            facts.push(format!("step {}", step_label(*step)));
-            facts.push(format!("training loss {loss:.3}"));
-        }
-        if let Some((_, loss)) = self.validation.last() {
-            facts.push(format!("validation loss {loss:.3}"));
-        }
         let left = LEFT as i32;
-        area.draw(&Text::new(
-            self.title.clone(),
-            (left, 20),
-            ("sans-serif", 40).into_font().color(&INK),
-        ))?;
-        area.draw(&Text::new(
-            facts.join("   ·   "),
-            (left, 66),
-            ("sans-serif", 25).into_font().color(&MUTED),
-        ))?;
+        let title = ("sans-serif", TITLE).into_font().color(&INK);
+        area.draw(&Text::new(self.title.clone(), (left, 40), title))?;
+        let muted = ("sans-serif", TEXT).into_font().color(&MUTED);
+        area.draw(&Text::new(self.standing(), (left, 136), muted.clone()))?;
+
+        let mut x = (DRAWN.0 - RIGHT) as i32;
+        for (name, mark) in [
+            ("validation", None),
+            ("smoothed", Some(TRAIN.stroke_width(6))),
+            ("training", Some(TRAIN.mix(0.35).stroke_width(4))),
+        ] {
+            x -= area.estimate_text_size(name, &muted)?.0 as i32;
+            area.draw(&Text::new(name, (x, 136), muted.clone()))?;
+            x -= 70;
+            let y = 148;
+            match mark {
+                Some(stroke) => area.draw(&PathElement::new([(x, y), (x + 54, y)], stroke))?,
+                None => area.draw(&Circle::new((x + 38, y), 12, VALIDATION.filled()))?,
+            }
+            x -= 50;
+        }
         Ok(())
     }
 
+    /// `step 300 · training 4.123 · validation 4.210 · 1.932 bits/byte`.
+    fn standing(&self) -> String {
+        let recent = &self.loss[self.loss.len() - self.loss.len().div_ceil(40)..];
+        let mean = recent.iter().map(|point| point.1).sum::<f64>() / recent.len() as f64;
+        let last_step = self.loss.last().map_or(0, |point| point.0);
+        let mut parts = vec![format!("step {last_step}"), format!("training {mean:.3}")];
+        if let Some((_, loss)) = self.validation.last() {
+            parts.push(format!("validation {loss:.3}"));
+        }
+        if self.bits_per_byte.is_finite() {
+            parts.push(format!("{:.3} bits/byte", self.bits_per_byte));
+        }
+        parts.join("   ·   ")
+    }
+
     /// Training loss of each step and smoothed, validation loss as points.
-    fn draw_losses(&self, area: &Canvas<'_>, steps: Range<f64>) -> Result<(), PlotError> {
+    fn draw_losses(&self, area: &Canvas<'_>, steps: Range<u64>) -> Result<(), PlotError> {
+        draw_caption(area, "loss, nats per token")?;
         let smoothed = smooth(&self.loss);
         let heights = bounds(smoothed.iter().chain(&self.validation));
         let mut chart = ChartBuilder::on(area)
-            .margin_top(16)
+            .margin_top(80)
             .margin_right(RIGHT)
-            .x_label_area_size(40)
+            .x_label_area_size(20)
             .y_label_area_size(LEFT)
             .build_cartesian_2d(steps, heights.clone())?;
         chart
             .configure_mesh()
             .x_labels(12)
             .y_labels(10)
-            .y_desc("loss (nats per token)")
-            .x_label_formatter(&|step| step_label(*step))
-            .y_label_formatter(&|loss| format!("{loss:.1}"))
-            .label_style(("sans-serif", 23).into_font().color(&MUTED))
-            .axis_desc_style(("sans-serif", 25).into_font().color(&INK))
-            .axis_style(GRID.stroke_width(2))
-            .bold_line_style(GRID)
+            .x_label_formatter(&|_| String::new())
+            .y_label_formatter(&|loss| loss_label(*loss, &heights))
+            .label_style(("sans-serif", LABEL).into_font().color(&MUTED))
+            .axis_style(GRID.stroke_width(4))
+            .bold_line_style(GRID.stroke_width(2))
             .light_line_style(TRANSPARENT)
             .draw()?;
 
-        let shown = |(step, loss): (f64, f64)| (step, loss.clamp(heights.start, heights.end));
-        let faint = TRAIN.mix(0.28).stroke_width(1);
-        chart
-            .draw_series(LineSeries::new(
-                thin(&self.loss).into_iter().map(shown),
-                faint,
-            ))?
-            .label("training, each step")
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 34, y)], faint));
-        let strong = TRAIN.stroke_width(3);
-        chart
-            .draw_series(LineSeries::new(thin(&smoothed), strong))?
-            .label("training, smoothed")
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 34, y)], strong));
-        if !self.validation.is_empty() {
-            chart.draw_series(LineSeries::new(
-                self.validation.iter().copied(),
-                VALIDATION.mix(0.55).stroke_width(2),
-            ))?;
-            // A white rim makes the points stand out on the lines below them.
-            let dots = |radius: i32, style: ShapeStyle| {
-                self.validation
-                    .iter()
-                    .map(move |point| Circle::new(*point, radius, style))
-            };
-            chart.draw_series(dots(9, WHITE.filled()))?;
-            chart
-                .draw_series(dots(6, VALIDATION.filled()))?
-                .label("validation")
-                .legend(|(x, y)| Circle::new((x + 17, y), 6, VALIDATION.filled()));
+        let shown = |(step, loss): (u64, f64)| (step, loss.clamp(heights.start, heights.end));
+        let each_step = thin(&self.loss).into_iter().map(shown);
+        // Wider lines would get spikes where they turn back sharply.
+        let faint = TRAIN.mix(0.5).stroke_width(1);
+        chart.draw_series(LineSeries::new(each_step, faint))?;
+        chart.draw_series(LineSeries::new(thin(&smoothed), TRAIN.stroke_width(6)))?;
+        chart.draw_series(LineSeries::new(
+            self.validation.iter().copied(),
+            VALIDATION.mix(0.6).stroke_width(4),
+        ))?;
+        // A white rim makes the points stand out on the lines below them.
+        for (radius, color) in [(17, WHITE), (12, VALIDATION)] {
+            let dots = self.validation.iter();
+            chart.draw_series(dots.map(|point| Circle::new(*point, radius, color.filled())))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .margin(22)
-            .legend_area_size(50)
-            .label_font(("sans-serif", 24).into_font().color(&INK))
-            .background_style(WHITE.mix(0.9))
-            .border_style(GRID)
-            .draw()?;
         Ok(())
     }
 
     /// The learning rate on the same steps.
-    fn draw_rate(&self, area: &Canvas<'_>, steps: Range<f64>) -> Result<(), PlotError> {
+    fn draw_rate(&self, area: &Canvas<'_>, steps: Range<u64>) -> Result<(), PlotError> {
+        draw_caption(area, "learning rate")?;
         let highest = self
             .lr
             .iter()
             .map(|point| point.1)
             .fold(f64::MIN_POSITIVE, f64::max);
         let mut chart = ChartBuilder::on(area)
-            .margin_top(10)
-            .margin_bottom(14)
+            .margin_top(80)
+            .margin_bottom(30)
             .margin_right(RIGHT)
-            .x_label_area_size(74)
+            .x_label_area_size(140)
             .y_label_area_size(LEFT)
             .build_cartesian_2d(steps, 0.0..highest * 1.08)?;
         chart
             .configure_mesh()
             .x_labels(12)
-            .y_labels(4)
+            .y_labels(5)
             .x_desc("optimizer step")
-            .y_desc("learning rate")
             .x_label_formatter(&|step| step_label(*step))
             .y_label_formatter(&|rate| rate_label(*rate))
-            .label_style(("sans-serif", 23).into_font().color(&MUTED))
-            .axis_desc_style(("sans-serif", 25).into_font().color(&INK))
-            .axis_style(GRID.stroke_width(2))
-            .bold_line_style(GRID)
+            .label_style(("sans-serif", LABEL).into_font().color(&MUTED))
+            .axis_desc_style(("sans-serif", TEXT).into_font().color(&INK))
+            .axis_style(GRID.stroke_width(4))
+            .bold_line_style(GRID.stroke_width(2))
             .light_line_style(TRANSPARENT)
             .draw()?;
-        chart.draw_series(LineSeries::new(thin(&self.lr), RATE.stroke_width(3)))?;
+        chart.draw_series(LineSeries::new(thin(&self.lr), RATE.stroke_width(6)))?;
         Ok(())
     }
 }
 
-fn push_finite(points: &mut Vec<(f64, f64)>, step: u64, value: f64) {
-    if value.is_finite() {
-        points.push((step as f64, value));
-    }
+fn draw_caption(area: &Canvas<'_>, text: &'static str) -> Result<(), PlotError> {
+    let style = ("sans-serif", TEXT).into_font().color(&INK);
+    area.draw(&Text::new(text, (LEFT as i32, 14), style))?;
+    Ok(())
 }
 
-/// Exponential mean over about a fortieth of the run, without the bias of its start.
-fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let span = (points.len() as f64 / 40.0).clamp(1.0, 500.0);
-    let keep = 1.0 - 1.0 / span;
-    let mut sum = 0.0;
-    let mut weight = 0.0;
-    points
-        .iter()
-        .map(|(step, value)| {
-            sum = keep * sum + value;
-            weight = keep * weight + 1.0;
-            (*step, sum / weight)
-        })
-        .collect()
+/// The RGB picture at half its size, each pixel the mean of four.
+fn half_size(drawn: &[u8]) -> Vec<u8> {
+    let stride = 3 * DRAWN.0 as usize;
+    let mut half = Vec::with_capacity(drawn.len() / 4);
+    for rows in drawn.chunks_exact(2 * stride) {
+        let (upper, lower) = rows.split_at(stride);
+        for (a, b) in upper.chunks_exact(6).zip(lower.chunks_exact(6)) {
+            for channel in 0..3 {
+                let four = [a[channel], a[channel + 3], b[channel], b[channel + 3]];
+                half.push((four.map(u16::from).iter().sum::<u16>() / 4) as u8);
+            }
+        }
+    }
+    half
 }
 
-/// At most `MAX_POINTS` points that keep the outline: the lowest and highest of each stretch.
-fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    if points.len() <= MAX_POINTS {
-        return points.to_vec();
-    }
-    let stretch = points.len().div_ceil(MAX_POINTS / 2);
-    let mut kept = Vec::with_capacity(MAX_POINTS);
-    for part in points.chunks(stretch) {
-        let by_value = |a: &&(f64, f64), b: &&(f64, f64)| a.1.total_cmp(&b.1);
-        let low = part.iter().min_by(by_value).copied();
-        let high = part.iter().max_by(by_value).copied();
-        let mut pair: Vec<_> = low.into_iter().chain(high).collect();
-        pair.sort_by(|a, b| a.0.total_cmp(&b.0));
-        kept.extend(pair);
-    }
-    kept
-}
-
-/// The values' range with a margin, never empty.
-fn bounds<'a>(points: impl Iterator<Item = &'a (f64, f64)>) -> Range<f64> {
-    let (low, high) = points.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
-        (low.min(point.1), high.max(point.1))
-    });
-    let margin = (0.06 * (high - low)).max(0.05);
-    low - margin..high + margin
+/// As many decimals as the axis needs: one where it spans whole nats.
+fn loss_label(loss: f64, heights: &Range<f64>) -> String {
+    let decimals = if heights.end - heights.start > 0.5 {
+        1
+    } else {
+        2
+    };
+    format!("{loss:.decimals$}")
 }
 
 /// `800`, `12.5k`, `1.5M`.
-fn step_label(step: f64) -> String {
-    match step {
-        _ if step >= 1e6 => format!("{}M", (step / 1e4).round() / 100.0),
-        _ if step >= 1e4 => format!("{}k", (step / 1e2).round() / 10.0),
-        _ => format!("{}", step.round()),
+fn step_label(step: u64) -> String {
+    match step as f64 {
+        step if step >= 1e6 => format!("{}M", (step / 1e4).round() / 100.0),
+        step if step >= 1e4 => format!("{}k", (step / 1e2).round() / 10.0),
+        step => format!("{step}"),
     }
 }
 
@@ -316,7 +305,7 @@ mod tests {
             };
             plot.record_step(u64::from(step), loss, 1e-3);
         }
-        plot.record_validation(300, 4.0);
+        plot.record_validation(300, 4.0, 1.5);
         plot.draw().unwrap();
         let (width, height, num_bytes) = read_png(&dir.path().join("loss.png"));
         assert_eq!((width, height), SIZE);
@@ -329,7 +318,7 @@ mod tests {
     fn one_step_and_no_step_are_no_error() {
         let dir = tempfile::tempdir().unwrap();
         let mut plot = Plot::new(dir.path());
-        plot.record_validation(0, 8.7);
+        plot.record_validation(0, 8.7, 3.5);
         plot.draw().unwrap();
         assert!(!dir.path().join("loss.png").exists());
         plot.record_step(1, 8.75, 0.0);
@@ -346,32 +335,25 @@ mod tests {
         assert!(plot.draw().is_err());
     }
 
-    /// By hand: 40 points keep half of the past, so 8, 4 gives (0.5 * 8 + 4) / 1.5.
+    /// By hand: the training loss is the mean of the last fortieth, four of 160 losses.
     #[test]
-    fn smoothing_starts_without_bias() {
-        let points: Vec<_> = (0..80)
-            .map(|i| (f64::from(i), if i == 0 { 8.0 } else { 4.0 }))
-            .collect();
-        let smoothed = smooth(&points);
-        assert_eq!(smoothed[0].1, 8.0);
-        assert!((smoothed[1].1 - 8.0 / 1.5).abs() < 1e-12);
-    }
-
-    /// A single spike among 100,000 steps is still seen.
-    #[test]
-    fn thinning_keeps_the_outline() {
-        let mut points: Vec<_> = (0..100_000).map(|i| (f64::from(i), 1.0)).collect();
-        points[54_321].1 = 9.0;
-        let kept = thin(&points);
-        assert!(kept.len() <= MAX_POINTS);
-        assert!(kept.contains(&(54_321.0, 9.0)));
-        assert!(kept.is_sorted_by(|a, b| a.0 <= b.0));
+    fn the_head_says_where_the_run_stands() {
+        let mut plot = Plot::new(Path::new("out/1-pretrain"));
+        for step in 1..=160 {
+            plot.record_step(step, if step > 156 { 3.0 } else { 9.0 }, 1e-3);
+        }
+        assert_eq!(plot.standing(), "step 160   ·   training 3.000");
+        plot.record_validation(160, 3.5, 1.25);
+        assert_eq!(
+            plot.standing(),
+            "step 160   ·   training 3.000   ·   validation 3.500   ·   1.250 bits/byte"
+        );
     }
 
     /// By hand.
     #[test]
     fn labels_are_short() {
-        let steps = [0.0, 800.0, 2500.0, 12_500.0, 1.5e6].map(step_label);
+        let steps = [0, 800, 2500, 12_500, 1_500_000].map(step_label);
         assert_eq!(steps, ["0", "800", "2500", "12.5k", "1.5M"]);
         assert_eq!([0.0, 5e-4, 1.5e-3].map(rate_label), ["0", "5e-4", "1.5e-3"]);
     }

@@ -110,6 +110,7 @@ impl Progress {
     pub(super) fn finish(&self) {
         if let Display::Bar(bar) = &self.display {
             bar.abandon();
+            eprintln!();
         }
     }
 
@@ -144,21 +145,18 @@ impl Window {
 
     /// Loss, speed and waiting over the window; learning rate and norm of its last step.
     fn numbers(&self, last: &StepReport, eta_secs: Option<f64>) -> String {
-        let mut text = format!(
-            "loss {:.4} | lr {:.2e} | norm {:.2} | {:.0} tok/s | wait {:.1}%",
-            self.loss.running_value().current(),
-            last.lr,
-            last.grad_norm,
-            self.tokens as f64 / self.secs,
-            100.0 * self.data_wait_secs / self.secs,
-        );
+        let mut parts = vec![
+            format!("loss {:.4}", self.loss.running_value().current()),
+            format!("lr {:.2e}", last.lr),
+            format!("norm {:.2}", last.grad_norm),
+            format!("{:.0} tok/s", self.tokens as f64 / self.secs),
+            format!("wait {:.1}%", 100.0 * self.data_wait_secs / self.secs),
+        ];
         if last.skipped > 0 {
-            text += &format!(" | skipped {}", last.skipped);
+            parts.push(format!("skipped {}", last.skipped));
         }
-        if let Some(secs) = eta_secs {
-            text += &format!(" | eta {}", duration(secs));
-        }
-        text
+        parts.extend(eta_secs.map(|secs| format!("eta {}", duration(secs))));
+        parts.join(" | ")
     }
 }
 
@@ -196,7 +194,7 @@ fn new_bar(first_step: u64) -> ProgressBar {
     let bar = ProgressBar::no_length().with_position(first_step);
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.set_style(
-        ProgressStyle::with_template("{bar:20.cyan/dim} step {human_pos}/{human_len} | {wide_msg}")
+        ProgressStyle::with_template("{bar:12.cyan/dim} step {human_pos}/{human_len} | {wide_msg}")
             .expect("the template is written by hand and right")
             .progress_chars("━╸─"),
     );

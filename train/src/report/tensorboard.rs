@@ -99,11 +99,9 @@ impl EventFile {
         let name = if name.is_empty() { "no prompt" } else { &name };
         // TensorBoard shows text as Markdown; indented by four it stays as it is.
         let text = format!("{}{}", report.prompt, report.text);
-        let markdown: String = text.lines().map(|line| format!("    {line}\n")).collect();
-        self.write_summary(
-            report.step,
-            text_summary(&format!("samples/{name}"), &markdown),
-        )
+        let lines: Vec<String> = text.lines().map(|line| format!("    {line}\n")).collect();
+        let summary = text_summary(&format!("samples/{name}"), &lines.concat());
+        self.write_summary(report.step, summary)
     }
 
     /// Waits until the events are on the disk.
@@ -217,7 +215,7 @@ mod tests {
         assert_eq!(steps, [file(0), file(5)].concat());
         let values = events[2].get_summary().get_value();
         assert_eq!(values[0].get_tag(), "validation/loss");
-        assert_eq!(values[1].get_simple_value(), 1.25);
+        assert_eq!(values[1].get_simple_value().to_bits(), 1.25_f32.to_bits());
     }
 
     /// `/dev/full` accepts no byte, as a full disk does: an error, where `SummaryWriter` panics.

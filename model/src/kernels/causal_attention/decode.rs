@@ -1,0 +1,98 @@
+//! Attention of a few queries over many slots: keys and values are read once, where they lie.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::forward::exponentials;
+use super::heads::{Heads, Scratch, Sizes, Visibility};
+use crate::kernels::flex::unzeroed;
+use crate::kernels::simd::{dot, max, vectorized};
+
+/// Output `[B, T, N, H]`.
+pub(super) fn attend(
+    q: Heads<'_>,
+    k: Heads<'_>,
+    v: Heads<'_>,
+    visibility: &Visibility,
+    sizes: Sizes,
+) -> Vec<f32> {
+    let (group, head_dim) = (sizes.group(), sizes.head_dim);
+    let mut out = unzeroed(sizes.batch * sizes.len * sizes.num_heads * head_dim);
+    // One task per query and key head: their query heads lie together in the output.
+    out.par_chunks_mut(group * head_dim)
+        .enumerate()
+        .for_each(|(index, out)| {
+            let (token, kv_head) = (index / sizes.num_kv_heads, index % sizes.num_kv_heads);
+            let (row, t) = (token / sizes.len, token % sizes.len);
+            let slots = visibility.slots(row, t);
+            let mut scores = Scratch::new(group * slots.len().next_multiple_of(16));
+            vectorized(Query {
+                q,
+                k,
+                v,
+                sizes,
+                row,
+                t,
+                kv_head,
+                slots,
+                scores: &mut scores,
+                out,
+            });
+        });
+    out
+}
+
+/// The query heads of one token that share a key head.
+struct Query<'a> {
+    q: Heads<'a>,
+    k: Heads<'a>,
+    v: Heads<'a>,
+    sizes: Sizes,
+    row: usize,
+    t: usize,
+    kv_head: usize,
+    slots: std::ops::Range<usize>,
+    scores: &'a mut [f32], // [G, slots padded to whole vectors]
+    out: &'a mut [f32],    // [G, H]
+}
+
+impl WithSimd for Query<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (group, head_dim) = (self.sizes.group(), self.sizes.head_dim);
+        let stride = self.slots.len().next_multiple_of(16);
+        let scale = self.sizes.query_scale();
+        for (place, slot) in self.slots.clone().enumerate() {
+            let key = self.k.get(self.row, slot, self.kv_head);
+            for g in 0..group {
+                let query = self.q.get(self.row, self.t, self.kv_head * group + g);
+                self.scores[g * stride + place] = dot(simd, query, key) * scale;
+            }
+        }
+        self.out.fill(0.0);
+        for scores in self.scores.chunks_exact_mut(stride) {
+            scores[self.slots.len()..].fill(f32::NEG_INFINITY);
+            let largest = max(simd, scores);
+            let inverse = 1.0 / exponentials(simd, scores, largest);
+            for score in scores {
+                *score *= inverse;
+            }
+        }
+        for (place, slot) in self.slots.clone().enumerate() {
+            let value = self.v.get(self.row, slot, self.kv_head);
+            let (value, value_tail) = S::as_simd_f32s(value);
+            for (g, out) in self.out.chunks_exact_mut(head_dim).enumerate() {
+                let weight = self.scores[g * stride + place];
+                let (out, out_tail) = S::as_mut_simd_f32s(out);
+                for (out, value) in out.iter_mut().zip(value) {
+                    *out = simd.mul_add_e_f32s(simd.splat_f32s(weight), *value, *out);
+                }
+                for (out, value) in out_tail.iter_mut().zip(value_tail) {
+                    *out += weight * value;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Every fused kernel against its composed body in f64, against finite differences, and against
+//! itself on other numbers of threads.
+
+mod check;
+
+mod causal_attention;
+mod linear_cross_entropy;
+mod rms_norm;
+mod rotary;
+mod swiglu;

@@ -1,0 +1,196 @@
+//! Terminal chat with a finished model: one answer for `--prompt`, else a conversation.
+
+mod args;
+mod command;
+mod interrupt;
+mod model_folder;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Error, Result, bail};
+use eval::chat::{Conversation, Mode};
+use eval::engine::{AnswerConfig, Engine};
+use eval::text_stream::TextStream;
+use model::generate::{FinishReason, Prompt};
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+pub use args::{ChatArgs, ModeChoice};
+
+use crate::device::pick_device;
+use command::Command;
+use interrupt::Interrupt;
+
+/// Talks to a model: the answers go to stdout, everything else to stderr.
+///
+/// # Errors
+///
+/// A model that is not there or broken, a setting outside its range, a prompt that does not fit, or
+/// an interrupted one-shot answer.
+pub fn run(args: &ChatArgs) -> Result<()> {
+    let device = pick_device(&args.device)?;
+    let dir = match &args.model {
+        Some(dir) => dir.clone(),
+        None => model_folder::newest(Path::new("out"))?,
+    };
+    let engine = Engine::load(&dir, &device)
+        .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+    let config = args.answer_config(&engine.defaults);
+    config.generate.validate()?;
+    let mode = match args.mode {
+        ModeChoice::Auto => Mode::of(&engine),
+        ModeChoice::Chat => Mode::Chat,
+        ModeChoice::Continue => Mode::Continue,
+    };
+    let num_params = engine.model.config().num_params();
+    eprintln!("{} ({num_params} parameters): {mode}", dir.display());
+
+    let conversation = Conversation::new(&engine, mode, args.system.clone(), args.history)?;
+    let mut chat = Chat {
+        engine: &engine,
+        conversation,
+        config,
+        next_seed: args.seed,
+        show_speed: args.show_speed,
+        interrupt: Interrupt::new(),
+    };
+    let outcome = match &args.prompt {
+        Some(prompt) => chat.answer_once(prompt),
+        None => chat.converse(),
+    };
+    match outcome {
+        // Whoever reads the answers has heard enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// One run of the command.
+struct Chat<'a> {
+    engine: &'a Engine,
+    conversation: Conversation<'a>,
+    config: AnswerConfig,
+    /// Every answer takes a seed of its own, so that a repeated question is no repeated answer.
+    next_seed: u64,
+    show_speed: bool,
+    interrupt: Interrupt,
+}
+
+impl Chat<'_> {
+    fn answer_once(&mut self, prompt: &str) -> Result<()> {
+        self.interrupt.install()?;
+        let mut text = prompt.to_owned();
+        if prompt == "-" {
+            text.clear();
+            io::stdin()
+                .read_to_string(&mut text)
+                .context("the prompt on stdin is not text")?;
+            let without_line_end = text.trim_end_matches(['\r', '\n']).len();
+            text.truncate(without_line_end);
+        }
+        if self.answer(&text)? == FinishReason::Interrupted {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+
+    fn converse(&mut self) -> Result<()> {
+        eprintln!("/help lists the commands, Ctrl-C ends an answer, Ctrl-D leaves");
+        let mut editor = DefaultEditor::new().context("the terminal cannot be read")?;
+        // After the editor, which takes SIGINT for as long as it lives and does nothing with it
+        // while no line is read.
+        self.interrupt.install()?;
+        loop {
+            let line = match editor.readline("> ") {
+                Ok(line) => line,
+                Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(()),
+                Err(error) => return Err(error).context("the terminal cannot be read"),
+            };
+            if line.trim().is_empty() {
+                continue;
+            }
+            // A line that cannot be remembered can still be answered.
+            let _ = editor.add_history_entry(&line);
+            match Command::parse(&line) {
+                Command::Say(text) => {
+                    if let Err(error) = self.answer(&text) {
+                        if is_broken_pipe(&error) {
+                            return Err(error);
+                        }
+                        eprintln!("{error:#}");
+                    }
+                }
+                Command::System(text) => match self.conversation.set_system(text) {
+                    Ok(()) => eprintln!("a new conversation with this system prompt"),
+                    Err(error) => eprintln!("{error}"),
+                },
+                Command::Reset => {
+                    self.conversation.reset();
+                    eprintln!("a new conversation");
+                }
+                Command::Help => eprintln!("{}", command::HELP),
+                Command::Unknown(name) => eprintln!("{name}: no such command, /help lists them"),
+                Command::Exit => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes the answer to stdout as it comes, and remembers it.
+    fn answer(&mut self, text: &str) -> Result<FinishReason> {
+        let input = self
+            .conversation
+            .prompt_ids(text, self.config.generate.max_new_tokens)?;
+        if input.num_forgotten > 0 {
+            eprintln!(
+                "(the context is full: {} older turns are left out)",
+                input.num_forgotten
+            );
+        }
+        let prompt = Prompt {
+            input_ids: input.ids,
+            seed: self.next_seed,
+        };
+        self.next_seed = self.next_seed.wrapping_add(1);
+
+        let started = Instant::now();
+        let mut stream = self.engine.stream(prompt, &self.config)?;
+        self.interrupt.answer_begins();
+        let written = write_answer(&mut stream, &self.interrupt);
+        self.interrupt.answer_ends();
+        let answer = written?;
+
+        let reason = stream.finish_reason().unwrap_or(FinishReason::Interrupted);
+        if self.show_speed {
+            let secs = started.elapsed().as_secs_f64();
+            let num_tokens = stream.num_tokens();
+            let speed = num_tokens as f64 / secs;
+            eprintln!("[{num_tokens} tokens in {secs:.2} s, {speed:.1} tokens/s, {reason}]");
+        }
+        self.conversation.remember(text, &answer);
+        Ok(reason)
+    }
+}
+
+/// Copies an answer to stdout as it comes, and returns it.
+fn write_answer(stream: &mut TextStream<'_>, interrupt: &Interrupt) -> Result<String> {
+    let mut out = io::stdout().lock();
+    let mut answer = String::new();
+    while let Some(piece) = stream.next() {
+        let piece = piece?;
+        out.write_all(piece.as_bytes())?;
+        out.flush()?;
+        answer.push_str(&piece);
+        if interrupt.is_requested() {
+            stream.interrupt();
+        }
+    }
+    writeln!(out)?;
+    Ok(answer)
+}

@@ -1,0 +1,76 @@
+//! Asks a chat model the playground's held-out questions and counts the answers that are right to
+//! the letter.
+
+use anyhow::Result;
+use dataset::playground::{ExamItem, Task};
+use eval::chat::{Conversation, Mode};
+use eval::engine::{AnswerConfig, Engine};
+use model::generate::{GenerateConfig, Prompt};
+
+/// Questions that are answered together.
+const BATCH: usize = 64;
+/// No answer of the playground is longer, in tokens.
+const MAX_NEW_TOKENS: usize = 48;
+
+/// How a model did in one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// What was examined.
+    pub task: Task,
+    /// Questions asked.
+    pub num_items: usize,
+    /// Answers equal to the expected one, blanks around them aside.
+    pub num_right: usize,
+    /// A question with the model's answer.
+    pub example: String,
+}
+
+impl Score {
+    /// Right answers as a share of the questions, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.num_right as f64 / self.num_items.max(1) as f64
+    }
+}
+
+/// Asks every question once, each in a conversation of its own, greedily; scores by task.
+///
+/// # Errors
+///
+/// A chat template that refuses the question, or a model whose output is not finite.
+pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
+    let config = AnswerConfig {
+        generate: GenerateConfig {
+            eos_token_id: engine.defaults.generate.eos_token_id.clone(),
+            ..GenerateConfig::greedy(MAX_NEW_TOKENS)
+        },
+        stop_strings: Vec::new(),
+    };
+    let conversation = Conversation::new(engine, Mode::Chat, None, 0)?;
+    let mut scores: Vec<Score> = Vec::new();
+    for batch in items.chunks(BATCH) {
+        let prompts = batch.iter().map(|item| {
+            let input_ids = conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids;
+            Ok(Prompt { input_ids, seed: 0 })
+        });
+        let prompts: Vec<Prompt> = prompts.collect::<Result<_>>()?;
+        let answers = engine.answer_all(&prompts, &config)?;
+        for (item, answer) in batch.iter().zip(answers) {
+            let text = answer.text.trim();
+            let score = match scores.iter_mut().find(|score| score.task == item.task) {
+                Some(score) => score,
+                None => {
+                    scores.push(Score {
+                        task: item.task,
+                        num_items: 0,
+                        num_right: 0,
+                        example: format!("{} → {text}", item.prompt),
+                    });
+                    scores.last_mut().expect("one was just pushed")
+                }
+            };
+            score.num_items += 1;
+            score.num_right += usize::from(text == item.answer);
+        }
+    }
+    Ok(scores)
+}

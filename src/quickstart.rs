@@ -1,0 +1,283 @@
+//! The whole pipeline on the playground corpus: tokenizer, base model, chat model, exam. It calls
+//! the very functions that the stages call, with configs of the same kind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use dataset::Message;
+use dataset::playground::{Playground, PlaygroundConfig};
+use dataset::tokenizer_train::{SampleConfig, train_on_sources};
+use eval::engine::Engine;
+use serde_json::json;
+use train::config::{PretrainConfig, SftConfig};
+use train::run::{Outcome, RunOptions, RunSummary};
+use train::run_folder::IfExists;
+
+use crate::config::parse_config;
+use crate::device::pick_device;
+use crate::exam::{Score, sit_exam};
+use crate::interrupt::{INTERRUPTED, stop_on_signal};
+use crate::tokenizer_stage::TokenizerConfig;
+
+const MODEL: &str = include_str!("../configs/model/quickstart.json");
+const TOKENIZER: &str = include_str!("../configs/0-tokenizer.quickstart.toml");
+const PRETRAIN: &str = include_str!("../configs/1-pretrain.quickstart.toml");
+const FULL_SFT: &str = include_str!("../configs/3-full_sft.quickstart.toml");
+
+/// The command line of the quickstart.
+#[derive(Debug, Clone, Args)]
+pub struct QuickstartArgs {
+    /// Folder for everything it leaves; an earlier quickstart in it is replaced
+    #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
+    pub out: PathBuf,
+    /// How much to train
+    #[arg(long, value_enum, default_value_t = Budget::Full)]
+    pub budget: Budget,
+    /// Where to run: auto, cpu, cuda:N or wgpu:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Decides the corpus, the first weights and the order of the data
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+/// How much a quickstart trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Budget {
+    /// Minutes: the model learns
+    Full,
+    /// Seconds: every step runs once, nothing is learned
+    Tiny,
+}
+
+impl Budget {
+    fn playground(self, seed: u64) -> PlaygroundConfig {
+        let full = PlaygroundConfig {
+            seed,
+            ..PlaygroundConfig::default()
+        };
+        match self {
+            Self::Full => full,
+            Self::Tiny => PlaygroundConfig {
+                num_documents: 400,
+                num_rows: 200,
+                num_exam_items: 2,
+                ..full
+            },
+        }
+    }
+
+    fn overrides(self) -> &'static [&'static str] {
+        match self {
+            Self::Full => &[],
+            Self::Tiny => &["train.length=4 steps", "schedule.warmup_steps=0"],
+        }
+    }
+}
+
+/// Builds the corpus, trains on it, examines the model and prints what it learned.
+///
+/// # Errors
+///
+/// A folder that cannot be written, or a stage that broke off.
+pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let stop = stop_on_signal()?;
+    let device = pick_device(&args.device)?;
+    let paths = Paths::new(&args.out)?;
+    let options = |out_dir: &Path| RunOptions {
+        out_dir: out_dir.to_owned(),
+        if_exists: IfExists::Overwrite,
+        device: device.clone(),
+        stop: stop.clone(),
+    };
+
+    eprintln!("quickstart: building the playground corpus");
+    let playground = Playground::generate(&args.budget.playground(args.seed));
+    paths.write_corpus(&playground)?;
+    eprintln!("quickstart: training a tokenizer");
+    train_tokenizer(&paths)?;
+    eprintln!("quickstart: pretraining");
+    let config: PretrainConfig = paths.stage_config(PRETRAIN, "1-pretrain", args)?;
+    let Outcome::Completed(base) = train::pretrain::run(&config, options(&paths.pretrain))? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    eprintln!("quickstart: instruction tuning");
+    let config: SftConfig = paths.stage_config(FULL_SFT, "3-full_sft", args)?;
+    let Outcome::Completed(chat) = train::full_sft::run(&config, options(&paths.full_sft))? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    eprintln!("quickstart: examining the model");
+    let engine = Engine::load(&chat.final_dir, &device)?;
+    let scores = sit_exam(&engine, &playground.exam)?;
+    let secs = started.elapsed().as_secs_f64();
+    let report = report(
+        &engine,
+        &[("1-pretrain", &base), ("3-full_sft", &chat)],
+        &scores,
+        secs,
+    );
+    print!("{report}");
+    println!(
+        "\ntalk to it:  kindling chat --model {}",
+        chat.final_dir.display()
+    );
+    let path = args.out.join("report.txt");
+    fs::write(&path, report).with_context(|| path.display().to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a quickstart keeps its parts.
+struct Paths {
+    data: PathBuf,
+    tokenizer: PathBuf,
+    pretrain: PathBuf,
+    full_sft: PathBuf,
+}
+
+impl Paths {
+    fn new(out: &Path) -> Result<Self> {
+        let data = out.join("data");
+        fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
+        Ok(Self {
+            data,
+            tokenizer: out.join("0-tokenizer"),
+            pretrain: out.join("1-pretrain"),
+            full_sft: out.join("3-full_sft"),
+        })
+    }
+
+    fn write_corpus(&self, playground: &Playground) -> Result<()> {
+        let documents = playground
+            .documents
+            .iter()
+            .map(|text| json!({ "text": text }));
+        self.write_lines("documents.jsonl", documents)?;
+        let rows = playground
+            .rows
+            .iter()
+            .map(|row| json!({ "conversations": row }));
+        self.write_lines("conversations.jsonl", rows)?;
+        let turns = playground.rows.iter().map(|row| json!({ "text": plain_turns(row) }));
+        self.write_lines("turns.jsonl", turns)?;
+        let exam = playground.exam.iter().map(|item| json!(item));
+        self.write_lines("exam.jsonl", exam)?;
+        self.write("model.json", MODEL)
+    }
+
+    fn write_lines(
+        &self,
+        name: &str,
+        lines: impl Iterator<Item = serde_json::Value>,
+    ) -> Result<()> {
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        self.write(name, &text)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.data.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())
+    }
+
+    /// A stage's config with this quickstart's folders, seed and budget put in.
+    fn stage_config<C: serde::de::DeserializeOwned>(
+        &self,
+        text: &str,
+        stage: &str,
+        args: &QuickstartArgs,
+    ) -> Result<C> {
+        let mut overrides = vec![
+            format!("tokenizer.path={}", toml_path(&self.tokenizer)),
+            format!("train.seed={}", args.seed),
+        ];
+        if stage == "1-pretrain" {
+            let documents = toml_path(&self.data.join("documents.jsonl"));
+            let cache = self.pretrain.with_file_name("cache");
+            overrides.push(format!(
+                "model.config={}",
+                toml_path(&self.data.join("model.json"))
+            ));
+            overrides.push(format!("data.sources=[{{ path = {documents} }}]"));
+            overrides.push(format!("data.cache_dir={}", toml_path(&cache)));
+        } else {
+            let conversations = toml_path(&self.data.join("conversations.jsonl"));
+            overrides.push(format!(
+                "model.from={}",
+                toml_path(&self.pretrain.join("final"))
+            ));
+            overrides.push(format!("data.files=[{conversations}]"));
+        }
+        overrides.extend(
+            args.budget
+                .overrides()
+                .iter()
+                .map(|&setting| setting.to_owned()),
+        );
+        parse_config(text, &format!("{stage}.quickstart.toml"), &overrides)
+    }
+}
+
+/// A conversation as plain text: the tokenizer learns the words of the chat template from it.
+fn plain_turns(row: &[Message]) -> String {
+    row.iter().map(|turn| format!("{}\n{}\n", turn.role, turn.content)).collect()
+}
+
+/// A path as a TOML string, whatever characters it has.
+fn toml_path(path: &Path) -> toml::Value {
+    toml::Value::String(path.display().to_string())
+}
+
+fn train_tokenizer(paths: &Paths) -> Result<()> {
+    let documents = toml_path(&paths.data.join("documents.jsonl"));
+    let turns = toml_path(&paths.data.join("turns.jsonl"));
+    let overrides = [format!("sources=[{{ path = {documents} }}, {{ path = {turns} }}]")];
+    let config: TokenizerConfig =
+        parse_config(TOKENIZER, "0-tokenizer.quickstart.toml", &overrides)?;
+    let sample = SampleConfig {
+        max_train_bytes: config.max_train_bytes,
+        seed: config.seed,
+    };
+    let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
+    trained.tokenizer.save(&paths.tokenizer)?;
+    Ok(())
+}
+
+/// What was trained and what it learned, as a table.
+fn report(engine: &Engine, stages: &[(&str, &RunSummary)], scores: &[Score], secs: f64) -> String {
+    let mut lines = vec![format!(
+        "model: {} parameters",
+        engine.model.config().num_params()
+    )];
+    lines.push(String::new());
+    lines.push(format!(
+        "{:<12}{:>8}{:>12}{:>11}{:>9}",
+        "stage", "steps", "tokens", "tokens/s", "minutes"
+    ));
+    for (name, summary) in stages {
+        let speed = summary.tokens as f64 / summary.train_secs.max(f64::MIN_POSITIVE);
+        let minutes = summary.total_secs / 60.0;
+        let (steps, tokens) = (summary.steps, summary.tokens);
+        lines.push(format!(
+            "{name:<12}{steps:>8}{tokens:>12}{speed:>11.0}{minutes:>9.1}"
+        ));
+    }
+    lines.push(String::new());
+    lines.push(format!(
+        "{:<12}{:>8}{:>12}   {}",
+        "held out", "right", "exact-match", "for example"
+    ));
+    for score in scores {
+        let share = format!("{:.0} %", 100.0 * score.share());
+        let right = format!("{}/{}", score.num_right, score.num_items);
+        let task = score.task.to_string();
+        let example = &score.example;
+        lines.push(format!("{task:<12}{right:>8}{share:>12}   {example}"));
+    }
+    lines.push(String::new());
+    lines.push(format!("{:.1} minutes in all", secs / 60.0));
+    lines.join("\n") + "\n"
+}

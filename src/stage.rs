@@ -1,0 +1,115 @@
+//! A training stage from command line to exit code; the same for every stage.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use train::config::{FieldDocs, PretrainConfig, SftConfig, commented_toml};
+use train::plan::TrainPlan;
+use train::run::{Outcome, RunOptions, RunSummary, TrainError};
+use train::run_folder::IfExists;
+
+use crate::args::StageArgs;
+use crate::config::load_config;
+use crate::device::pick_device;
+use crate::interrupt::{INTERRUPTED, stop_on_signal};
+
+/// What one stage adds to the command line that all stages share.
+pub struct TrainingStage<C> {
+    /// Name of the stage: its binary, its config and its folder under out/.
+    pub name: &'static str,
+    plan: fn(&C) -> Result<TrainPlan, TrainError>,
+    run: fn(&C, RunOptions) -> Result<Outcome, TrainError>,
+}
+
+/// Stage 1: raw text to a base model.
+pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
+    name: train::pretrain::STAGE,
+    plan: train::pretrain::plan,
+    run: train::pretrain::run,
+};
+
+/// Stage 3: conversations to a chat model.
+pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
+    name: train::full_sft::STAGE,
+    plan: train::full_sft::plan,
+    run: train::full_sft::run,
+};
+
+impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
+    /// Does what the flags ask: print the config, print the plan, or train.
+    ///
+    /// # Errors
+    ///
+    /// A wrong config or input, or a run that broke off.
+    pub fn run(&self, args: &StageArgs) -> Result<ExitCode> {
+        let default_path = PathBuf::from(format!("configs/{}.toml", self.name));
+        let path = args.config.as_ref().unwrap_or(&default_path);
+        let config: C = load_config(path, &args.all_overrides())?;
+        if args.print_config {
+            print!(
+                "{}",
+                commented_toml(&config).context("the config cannot be written as TOML")?
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+        if args.dry_run {
+            print!("{}", (self.plan)(&config)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let options = RunOptions {
+            out_dir: args.out.clone().unwrap_or_else(|| run_folder(path)),
+            if_exists: if_exists(args),
+            device: pick_device(&args.device)?,
+            stop: stop_on_signal()?,
+        };
+        Ok(match (self.run)(&config, options)? {
+            Outcome::Completed(summary) => {
+                print_summary(&summary);
+                ExitCode::SUCCESS
+            }
+            Outcome::Interrupted { step, checkpoint } => {
+                eprintln!(
+                    "interrupted after step {step}; saved {}",
+                    checkpoint.display()
+                );
+                eprintln!("go on with the same command and --resume");
+                ExitCode::from(INTERRUPTED)
+            }
+        })
+    }
+}
+
+/// `out/NAME` for `configs/NAME.toml`.
+fn run_folder(config: &Path) -> PathBuf {
+    Path::new("out").join(config.file_stem().unwrap_or_default())
+}
+
+fn if_exists(args: &StageArgs) -> IfExists {
+    match (args.resume, args.overwrite) {
+        (true, _) => IfExists::Resume,
+        (false, true) => IfExists::Overwrite,
+        (false, false) => IfExists::Refuse,
+    }
+}
+
+fn print_summary(summary: &RunSummary) {
+    let tokens_per_sec = summary.tokens as f64 / summary.train_secs.max(f64::MIN_POSITIVE);
+    println!("steps           {}", summary.steps);
+    println!("tokens          {}", summary.tokens);
+    println!("minutes         {:.1}", summary.train_secs / 60.0);
+    println!("tokens/s        {tokens_per_sec:.0}");
+    if summary.skipped_steps > 0 {
+        println!("skipped steps   {}", summary.skipped_steps);
+    }
+    if let Some(loss) = summary.loss {
+        println!("training loss   {loss:.4}");
+    }
+    if let Some(held_out) = &summary.held_out {
+        println!("held-out loss   {:.4}", held_out.loss);
+        println!("bits per byte   {:.4}", held_out.bits_per_byte);
+    }
+    println!("model           {}", summary.final_dir.display());
+}

@@ -1,0 +1,62 @@
+//! The length of a model's gradient over all its parameters, the same bits in every run.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::prelude::*;
+use rayon::prelude::*;
+
+/// Elements that are summed one after the other; sums of chunks are added in their order, whichever
+/// core is done first. (Flex splits a sum over more than 4 million elements differently from run to
+/// run, and an exact resume needs the same bits.)
+const CHUNK: usize = 1 << 16;
+
+/// Euclidean norm of all gradients of a model together.
+pub(crate) fn global_grad_norm<M: Module>(model: &M, grads: &mut GradientsParams) -> f64 {
+    let mut squares = SquaredNorms { grads, total: 0.0 };
+    model.visit(&mut squares);
+    squares.total.sqrt()
+}
+
+/// Walk over the model that sums each gradient's squares.
+struct SquaredNorms<'a> {
+    grads: &'a mut GradientsParams,
+    total: f64,
+}
+
+impl ModuleVisitor for SquaredNorms<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(grad) = self.grads.remove::<D>(param.id) else {
+            return;
+        };
+        if grad.device() == Device::flex() {
+            // Taken out and put back: the data of a tensor with one owner moves without a copy.
+            let device = grad.device();
+            let data = grad.into_data();
+            self.total += sum_of_squares(data.as_slice().expect("gradients are f32"));
+            self.grads
+                .register(param.id, Tensor::<D>::from_data(data, &device));
+        } else {
+            let dims = grad.dims();
+            let cols = dims[D - 1];
+            let rows = grad
+                .clone()
+                .reshape([dims.iter().product::<usize>() / cols, cols]);
+            let sum = rows.square().sum_dim(1).sum(); // [1]
+            self.total += sum.into_data().iter::<f64>().sum::<f64>();
+            self.grads.register(param.id, grad);
+        }
+    }
+}
+
+fn sum_of_squares(values: &[f32]) -> f64 {
+    let sums: Vec<f64> = values
+        .par_chunks(CHUNK)
+        .map(|chunk| {
+            chunk
+                .iter()
+                .map(|&value| f64::from(value) * f64::from(value))
+                .sum()
+        })
+        .collect();
+    sums.iter().sum()
+}

@@ -1,0 +1,72 @@
+//! Cross entropy of a packed batch, summed over its trained tokens.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size.
+
+use burn::prelude::*;
+use burn::tensor::DType;
+use dataset::batch::TokenBatch;
+use model::CausalLm;
+use model::kernels::linear_cross_entropy;
+
+/// A batch of packed rows on the device.
+#[derive(Debug, Clone)]
+pub struct BatchTensors {
+    /// `[B, T]`.
+    pub input_ids: Tensor<2, Int>,
+    /// `[B, T]`, counted from 0 within each document of a row.
+    pub positions: Tensor<2, Int>,
+    /// `[B * T]`, shifted; -100 where nothing is learned.
+    pub labels: Tensor<1, Int>,
+}
+
+/// A batch moved from the host to the device.
+pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
+    let dims = [batch.batch_size, batch.seq_len];
+    let as_ids = |ids: &[u32]| ids.iter().map(|&id| id as i32).collect::<Vec<i32>>();
+    let rows = |ids: &[u32]| Tensor::from_data(TensorData::new(as_ids(ids), dims), device);
+    BatchTensors {
+        input_ids: rows(&batch.input_ids), // [B, T]
+        positions: rows(&batch.positions), // [B, T]
+        labels: Tensor::from_data(
+            TensorData::new(batch.labels.clone(), [batch.labels.len()]),
+            device,
+        ), // [B * T]
+    }
+}
+
+/// Summed negative log-likelihood of a batch's trained tokens, in nats.
+///
+/// # Shapes
+///
+/// - returns: `[1]`
+pub fn masked_cross_entropy(model: &CausalLm, batch: BatchTensors) -> Tensor<1> {
+    let hidden = model.forward(batch.input_ids, batch.positions); // [B, T, D]
+    head_cross_entropy(model, hidden, batch.labels)
+}
+
+/// Summed negative log-likelihood under the hidden states after the final norm, in nats.
+///
+/// # Shapes
+///
+/// - `hidden`: `[B, T, D]`
+/// - `labels`: `[B * T]`
+/// - returns: `[1]`
+pub(crate) fn head_cross_entropy(
+    model: &CausalLm,
+    hidden: Tensor<3>,
+    labels: Tensor<1, Int>,
+) -> Tensor<1> {
+    let [batch, len, hidden_size] = hidden.dims();
+    let hidden = hidden.reshape([batch * len, hidden_size]); // [B * T, D]
+    linear_cross_entropy(hidden, model.lm_head_weight(), labels)
+}
+
+/// Values of one-element tensors, read from the device at once.
+pub(crate) fn read_scalars(scalars: Vec<Tensor<1>>) -> Vec<f64> {
+    if scalars.is_empty() {
+        return Vec::new();
+    }
+    let data = Tensor::cat(scalars, 0).into_data(); // [scalars]
+    debug_assert_eq!(data.dtype(), DType::F32);
+    data.iter::<f64>().collect()
+}

@@ -1,0 +1,126 @@
+//! Memory of a training run, estimated from shapes before anything is allocated.
+//!
+//! Axis letters: `M` slots of a micro-batch (`B * T`), `D` hidden size, `I` intermediate size, `Q` query
+//! width (heads times head size), `K` key/value width, `V` vocabulary.
+
+use std::fmt;
+
+use model::config::ModelConfig;
+
+use crate::optimizer::OptimizerKind;
+
+const F32: u64 = 4;
+/// Rows whose logits the loss holds at a time, forward and backward.
+const LOGITS_CHUNK_ROWS: u64 = 256;
+/// The program, its tokenizer, batches on their way and the allocator's slack.
+const PROGRAM_BYTES: u64 = 96 << 20;
+
+/// What decides the memory of a run, besides the model.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryInputs {
+    /// Sequences per forward and backward pass.
+    pub micro_batch_size: usize,
+    /// Tokens per sequence.
+    pub seq_len: usize,
+    /// Forward and backward passes per optimizer step.
+    pub grad_accumulation_steps: usize,
+    /// Whether layers are recomputed in the backward pass.
+    pub activation_checkpointing: bool,
+    /// Update rule.
+    pub optimizer: OptimizerKind,
+}
+
+/// Estimated peak memory of a run, in bytes by purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// The parameters: 4 N.
+    pub weights: u64,
+    /// Gradients: 4 N, and once more while a second micro-batch is added.
+    pub gradients: u64,
+    /// Moments: 8 N for AdamW, 4 N for the matrices of Muon.
+    pub optimizer: u64,
+    /// What the backward pass needs of the forward pass, and its largest intermediates.
+    pub activations: u64,
+    /// Logits of one chunk and their gradient.
+    pub logits: u64,
+    /// The program itself and the data on its way.
+    pub program: u64,
+}
+
+impl MemoryEstimate {
+    /// Estimate from shapes, for f32.
+    ///
+    /// Kept per layer and slot: the residual stream before both norms and both norms' outputs (`4 D`),
+    /// queries and the attention's output (`2 Q`), keys and values (`2 K`), gate, up and their product
+    /// (`3 I`), and with QK-norm queries and keys once more. Recomputing keeps `D` per layer and all
+    /// of one layer. The backward pass holds up to three tensors of the widest kind besides.
+    pub fn new(model: &ModelConfig, inputs: MemoryInputs) -> Self {
+        let num_params = model.num_params() as u64;
+        let slots = (inputs.micro_batch_size * inputs.seq_len) as u64;
+        let hidden = model.hidden_size as u64;
+        let intermediate = model.intermediate_size as u64;
+        let query = (model.num_attention_heads * model.head_dim) as u64;
+        let key = (model.num_key_value_heads * model.head_dim) as u64;
+        let layers = model.num_hidden_layers as u64;
+
+        let normed = if model.model_type.has_qk_norm() {
+            query + key
+        } else {
+            0
+        };
+        let per_layer = 4 * hidden + 2 * query + 2 * key + 3 * intermediate + normed;
+        let kept = if inputs.activation_checkpointing {
+            layers * hidden + per_layer
+        } else {
+            layers * per_layer
+        };
+        let widest = 3 * hidden.max(intermediate).max(query);
+        let head = 3 * hidden;
+        let activations = F32 * slots * (kept + head + widest);
+
+        let copies = if inputs.grad_accumulation_steps > 1 {
+            2
+        } else {
+            1
+        };
+        let embedding = (model.vocab_size * model.hidden_size) as u64;
+        let matrices = num_params.saturating_sub(embedding);
+        let moments = match inputs.optimizer {
+            OptimizerKind::AdamW => 2 * num_params,
+            OptimizerKind::Muon => 2 * embedding + matrices,
+        };
+        Self {
+            weights: F32 * num_params,
+            gradients: F32 * num_params * copies,
+            optimizer: F32 * moments,
+            activations,
+            logits: F32 * 2 * slots.min(LOGITS_CHUNK_ROWS) * model.vocab_size as u64,
+            program: PROGRAM_BYTES,
+        }
+    }
+
+    /// All purposes together.
+    pub fn total(&self) -> u64 {
+        self.weights
+            + self.gradients
+            + self.optimizer
+            + self.activations
+            + self.logits
+            + self.program
+    }
+}
+
+/// A number of bytes as people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mebibytes = self.0 as f64 / f64::from(1 << 20);
+        if mebibytes < 1024.0 {
+            write!(f, "{mebibytes:.0} MiB")
+        } else {
+            write!(f, "{:.2} GiB", mebibytes / 1024.0)
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Activation checkpointing: keep each layer's input only, and run the layer again in the backward pass.
+//!
+//! Source: Chen et al. 2016, arXiv:1604.06174. Burn's own strategy recomputes cheap operations and
+//! keeps every matrix product, which is most of a decoder's memory; cutting at the layers instead
+//! keeps one `[B, T, D]` tensor per layer and the activations of a single layer at a time.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size.
+
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::prelude::*;
+use burn::tensor::Gradients;
+use model::CausalLm;
+
+use crate::loss::{BatchTensors, head_cross_entropy};
+use crate::stage::SummedGradients;
+
+/// Summed loss of a batch and its gradients, with layers recomputed in the backward pass.
+///
+/// The same numbers as a plain backward pass gives.
+pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> SummedGradients {
+    let BatchTensors {
+        input_ids,
+        positions,
+        labels,
+    } = batch;
+    let plain = model.valid();
+    let mut x = plain.embed_tokens.forward(input_ids.clone().inner()); // [B, T, D]
+    let mut inputs = Vec::with_capacity(model.layers.len());
+    for layer in &plain.layers {
+        inputs.push(x.clone());
+        x = layer.forward(x, positions.clone().inner(), plain.rope(), None);
+    }
+    drop(plain);
+
+    let mut sum = GradientsAccumulator::new();
+    let mut collect = |grads: Gradients| {
+        sum.accumulate(model, GradientsParams::from_grads(grads, model));
+    };
+    let leaf = Tensor::from_inner(x).require_grad(); // [B, T, D]
+    let loss = head_cross_entropy(model, model.norm.forward(leaf.clone()), labels); // [1]
+    let mut grads = loss.backward();
+    let mut upstream = gradient_of(&leaf, &mut grads); // [B, T, D]
+    collect(grads);
+
+    for (layer, input) in model.layers.iter().zip(inputs).rev() {
+        let leaf = Tensor::from_inner(input).require_grad(); // [B, T, D]
+        let output = layer.forward(leaf.clone(), positions.clone(), model.rope(), None);
+        // The derivative of this product's sum by `output` is `upstream`.
+        let mut grads = (output * Tensor::from_inner(upstream)).sum().backward();
+        upstream = gradient_of(&leaf, &mut grads);
+        collect(grads);
+    }
+    let embedded = model.embed_tokens.forward(input_ids); // [B, T, D]
+    collect((embedded * Tensor::from_inner(upstream)).sum().backward());
+    SummedGradients {
+        loss: loss.inner(),
+        grads: sum.grads(),
+    }
+}
+
+fn gradient_of(leaf: &Tensor<3>, grads: &mut Gradients) -> Tensor<3> {
+    leaf.grad_remove(grads)
+        .expect("the loss was computed from this tensor")
+}

@@ -1,0 +1,115 @@
+//! What a stage hands to the training loop: batches, their loss, and ways to look at the model.
+
+use std::io;
+
+use burn::optim::GradientsParams;
+use burn::prelude::*;
+use dataset::chat::ChatError;
+use dataset::loader::LoaderError;
+use model::CausalLm;
+use model::generate::GenerateError;
+use serde_json::Value;
+
+use crate::loss::{BatchTensors, masked_cross_entropy};
+use crate::recompute::recomputing_gradients;
+use crate::validate::HeldOutLoss;
+
+/// Why a stage could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The saved place in the data is none.
+    #[error("the checkpoint's place in the data has another form")]
+    CursorForm(#[source] serde_json::Error),
+    /// The saved place in the data does not fit the data.
+    #[error(transparent)]
+    Cursor(LoaderError),
+    /// A prompt does not fit the chat template.
+    #[error("the prompt does not fit the chat template")]
+    Prompt(#[source] ChatError),
+    /// A prompt cannot be continued.
+    #[error(transparent)]
+    Sample(#[from] GenerateError),
+    /// The batches asked for by `train.dump_curve_inputs` cannot be written.
+    #[error("the batches for train.dump_curve_inputs cannot be written")]
+    CurveInputs(#[source] io::Error),
+}
+
+/// Loss and gradients of one micro-batch, summed over what is trained on.
+pub struct SummedGradients {
+    /// Summed loss, `[1]`, outside autodiff.
+    pub loss: Tensor<1>,
+    /// Gradients of the sum.
+    pub grads: GradientsParams,
+}
+
+/// Rows, batches and loss of one kind of training.
+pub trait Stage {
+    /// What one forward and backward pass works on.
+    type Batch;
+
+    /// The next micro-batch; data never ends, it starts another pass.
+    ///
+    /// # Errors
+    ///
+    /// When the data cannot be read.
+    fn next_batch(&mut self) -> Result<Self::Batch, StageError>;
+
+    /// Tokens of a batch, padding not counted.
+    fn num_tokens(&self, batch: &Self::Batch) -> usize;
+
+    /// Terms that the batch's summed loss has: the weight of the batch within its step.
+    fn num_supervised(&self, batch: &Self::Batch) -> usize;
+
+    /// Summed loss of a batch and its gradients.
+    fn gradients(&self, model: &CausalLm, batch: Self::Batch) -> SummedGradients;
+
+    /// Passes over the data so far, the present one as a share.
+    fn epoch(&self) -> f64;
+
+    /// Place in the data after the last batch that was handed out.
+    fn cursor(&self) -> Value;
+
+    /// Goes to a place in the data, before the first batch is asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the place does not fit the data.
+    ///
+    /// # Panics
+    ///
+    /// May panic when a batch was handed out already.
+    fn seek(&mut self, cursor: &Value) -> Result<(), StageError>;
+
+    /// Loss on the held-out split; `None` when nothing is held out.
+    ///
+    /// # Errors
+    ///
+    /// When the data cannot be read.
+    fn validate(&mut self, model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError>;
+
+    /// What the model writes after a prompt.
+    ///
+    /// # Errors
+    ///
+    /// When the prompt cannot be continued.
+    fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError>;
+}
+
+/// Summed cross entropy of a batch of tokens and its gradients.
+///
+/// `recomputes` keeps each layer's input only and runs the layer again in the backward pass.
+pub fn gradients_of_tokens(
+    model: &CausalLm,
+    batch: BatchTensors,
+    recomputes: bool,
+) -> SummedGradients {
+    if recomputes {
+        return recomputing_gradients(model, batch);
+    }
+    let loss = masked_cross_entropy(model, batch); // [1]
+    let grads = GradientsParams::from_grads(loss.backward(), model);
+    SummedGradients {
+        loss: loss.inner(),
+        grads,
+    }
+}

@@ -1,0 +1,127 @@
+//! What a run starts from: weights and tokenizer, checked against each other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::prelude::*;
+use dataset::{Tokenizer, TokenizerError};
+use model::CausalLm;
+use model::config::ModelConfig;
+use model::hf::{self, HfError};
+
+use crate::config::{ModelSection, TokenizerSection};
+
+/// Why a run cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The model cannot be read.
+    #[error("{}: the model cannot be read", path.display())]
+    Model {
+        /// File or folder of the model.
+        path: PathBuf,
+        /// What went wrong.
+        source: HfError,
+    },
+    /// The tokenizer cannot be read.
+    #[error("{}: the tokenizer cannot be read", path.display())]
+    Tokenizer {
+        /// File or folder of the tokenizer.
+        path: PathBuf,
+        /// What went wrong.
+        source: TokenizerError,
+    },
+    /// The tokenizer has ids that the model has no embedding for.
+    #[error(
+        "{}: the tokenizer has {found} tokens, expected at most the model's vocab_size = {vocab_size}",
+        path.display()
+    )]
+    Vocabulary {
+        /// File or folder of the tokenizer.
+        path: PathBuf,
+        /// Tokens of the tokenizer.
+        found: usize,
+        /// Tokens of the model.
+        vocab_size: usize,
+    },
+}
+
+/// Shape, weights and tokenizer of a run that has not begun.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) model_config: ModelConfig,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    // Empty: the weights are drawn at random.
+    from: PathBuf,
+}
+
+impl Start {
+    /// Reads the model's shape and the tokenizer.
+    ///
+    /// A model that starts from random weights takes its special tokens' ids from the tokenizer.
+    pub(crate) fn read(
+        model: &ModelSection,
+        tokenizer: &TokenizerSection,
+    ) -> Result<Self, StartError> {
+        let is_fresh = model.from.as_os_str().is_empty();
+        let path = if is_fresh { &model.config } else { &model.from };
+        let mut model_config = ModelConfig::load(path).map_err(|error| StartError::Model {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        let path = &tokenizer.path;
+        let tokenizer = Tokenizer::load(path).map_err(|source| StartError::Tokenizer {
+            path: path.clone(),
+            source,
+        })?;
+        check_vocabulary(path, tokenizer.vocab_size(), model_config.vocab_size)?;
+        if is_fresh {
+            model_config.bos_token_id = tokenizer.bos_id();
+            model_config.eos_token_id = tokenizer.eos_id().into_iter().collect();
+            model_config.pad_token_id = Some(tokenizer.pad_id());
+        }
+        Ok(Self {
+            model_config,
+            tokenizer: Arc::new(tokenizer),
+            from: model.from.clone(),
+        })
+    }
+
+    /// The weights: those of the folder, or random ones that follow from the seed.
+    pub(crate) fn model(&self, seed: u64, device: &Device) -> Result<CausalLm, StartError> {
+        if self.from.as_os_str().is_empty() {
+            return Ok(CausalLm::new(&self.model_config, seed, device));
+        }
+        hf::load_model(&self.from, device).map_err(|source| StartError::Model {
+            path: self.from.clone(),
+            source,
+        })
+    }
+}
+
+fn check_vocabulary(path: &Path, found: usize, vocab_size: usize) -> Result<(), StartError> {
+    if found <= vocab_size {
+        return Ok(());
+    }
+    Err(StartError::Vocabulary {
+        path: path.to_owned(),
+        found,
+        vocab_size,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An id without an embedding row would be read out of bounds; both numbers are named.
+    #[test]
+    fn a_tokenizer_larger_than_the_model_is_refused() {
+        let path = Path::new("out/0-tokenizer");
+        assert!(check_vocabulary(path, 6400, 6400).is_ok());
+        assert_eq!(
+            check_vocabulary(path, 6401, 6400).unwrap_err().to_string(),
+            "out/0-tokenizer: the tokenizer has 6401 tokens, expected at most the model's \
+             vocab_size = 6400"
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! One optimizer step: micro-batches summed, weighted by tokens, clipped, applied.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use model::CausalLm;
+
+use crate::grad_norm::global_grad_norm;
+use crate::guard::{SkipReason, skip_reason};
+use crate::loss::read_scalars;
+use crate::optimizer::Optimizer;
+use crate::stage::{Stage, StageError};
+
+/// Loss and gradients of a step's micro-batches, summed over everything that is trained on.
+///
+/// Sums, not means: a mean per micro-batch would weigh a token by how few others its micro-batch has.
+pub struct SummedStep {
+    /// Tokens read, padding not counted.
+    pub tokens: usize,
+    /// Terms of the summed loss.
+    pub supervised: usize,
+    /// Seconds spent waiting for batches.
+    pub data_wait_secs: f64,
+    loss_sum: f64,
+    norm_of_sum: f64,
+    grads: GradientsParams,
+}
+
+impl SummedStep {
+    /// Runs a step's micro-batches; `None` when `stop` was set before all were done.
+    ///
+    /// # Errors
+    ///
+    /// When the data cannot be read.
+    pub fn new<S: Stage>(
+        stage: &mut S,
+        model: &CausalLm,
+        num_micro_batches: usize,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>, StageError> {
+        let mut sum = GradientsAccumulator::new();
+        let mut losses = Vec::new();
+        let (mut tokens, mut supervised, mut data_wait_secs) = (0, 0, 0.0);
+        for _ in 0..num_micro_batches {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let waiting = Instant::now();
+            let batch = stage.next_batch()?;
+            data_wait_secs += waiting.elapsed().as_secs_f64();
+            tokens += stage.num_tokens(&batch);
+            let num_supervised = stage.num_supervised(&batch);
+            if num_supervised > 0 {
+                supervised += num_supervised;
+                let summed = stage.gradients(model, batch);
+                losses.push(summed.loss); // [1]
+                sum.accumulate(model, summed.grads);
+            }
+        }
+        let mut grads = sum.grads();
+        Ok(Some(Self {
+            tokens,
+            supervised,
+            data_wait_secs,
+            loss_sum: read_scalars(losses).iter().sum(),
+            norm_of_sum: global_grad_norm(model, &mut grads),
+            grads,
+        }))
+    }
+
+    /// Mean loss per supervised token, in nats.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.supervised as f64
+    }
+
+    /// Norm of the mean loss's gradient, before clipping.
+    pub fn grad_norm(&self) -> f64 {
+        self.norm_of_sum / self.supervised as f64
+    }
+
+    /// Why the step must not be applied; `None` when it can be.
+    pub fn skip_reason(&self) -> Option<SkipReason> {
+        skip_reason(self.supervised, self.loss_sum, self.norm_of_sum)
+    }
+
+    /// The model after the update by the mean loss's gradient, clipped to `max_grad_norm`.
+    pub fn apply(
+        self,
+        model: CausalLm,
+        optimizer: &mut Optimizer,
+        lr: f64,
+        max_grad_norm: f64,
+    ) -> CausalLm {
+        // PyTorch's clip_grad_norm_ adds the same small number.
+        let clip = (max_grad_norm / (self.grad_norm() + 1e-6)).min(1.0);
+        optimizer.step(model, self.grads, lr, clip / self.supervised as f64)
+    }
+}

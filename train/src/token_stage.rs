@@ -1,0 +1,249 @@
+//! The stage of plain language modelling: packed rows, cross entropy on the labels.
+//!
+//! Pretraining and instruction tuning differ in how rows are made, not in what is done with them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use burn::module::Module;
+use dataset::batch::TokenBatch;
+use dataset::loader::{Loader, LoaderCursor, Prefetcher};
+use dataset::{Message, RenderOptions, Tokenizer};
+use model::CausalLm;
+use model::generate::{GenerateConfig, Prompt, generate};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::{FieldDocs, LoopConfig, SamplesSection, commented_toml};
+use crate::curve_inputs::{CURVE_INPUTS, CurveInputs};
+use crate::data::{HeldOut, TokenData};
+use crate::export::write_folder;
+use crate::loss::to_device;
+use crate::plan::TrainPlan;
+use crate::run::{Outcome, Prepared, RunOptions, TrainError, run};
+use crate::run_folder::RunFolder;
+use crate::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
+use crate::start::Start;
+use crate::validate::{HeldOutLoss, score_batches};
+
+/// Batches made ahead of the one that is trained on.
+const PREFETCH_DEPTH: usize = 2;
+
+/// What a sample's prompt is to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PromptKind {
+    /// The beginning of a document.
+    Text,
+    /// A user's turn.
+    Chat,
+}
+
+/// Rows as they come: the loader itself until the first batch, then a thread that runs ahead.
+#[derive(Debug)]
+enum Feed {
+    Waiting(Box<Loader>),
+    Running(Prefetcher),
+    Empty,
+}
+
+/// Packed rows of tokens, trained on by cross entropy.
+#[derive(Debug)]
+pub(crate) struct TokenStage {
+    feed: Feed,
+    cursor: LoaderCursor,
+    rows_per_epoch: usize,
+    held_out: Option<HeldOut>,
+    max_validation_batches: usize,
+    tokenizer: Arc<Tokenizer>,
+    prompt_kind: PromptKind,
+    samples: SamplesSection,
+    seed: u64,
+    recomputes: bool,
+    pub(crate) curve_inputs: Option<CurveInputs>,
+}
+
+impl TokenStage {
+    /// A stage at the beginning of its data.
+    pub(crate) fn new(
+        data: TokenData,
+        tokenizer: Arc<Tokenizer>,
+        prompt_kind: PromptKind,
+        config: &LoopConfig,
+    ) -> Self {
+        Self {
+            cursor: data.loader.cursor(),
+            rows_per_epoch: data.loader.rows_per_epoch(),
+            feed: Feed::Waiting(Box::new(data.loader)),
+            held_out: data.held_out,
+            max_validation_batches: config.validation.max_batches,
+            tokenizer,
+            prompt_kind,
+            samples: config.samples.clone(),
+            seed: config.train.seed,
+            recomputes: config.train.activation_checkpointing,
+            curve_inputs: None,
+        }
+    }
+
+    fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>, StageError> {
+        let text_ids = || {
+            let ids = self.tokenizer.encode_ordinary(prompt);
+            self.tokenizer.bos_id().into_iter().chain(ids).collect()
+        };
+        match (self.prompt_kind, self.tokenizer.chat_template()) {
+            (PromptKind::Chat, Some(template)) => {
+                let options = RenderOptions {
+                    add_generation_prompt: true,
+                    ..RenderOptions::default()
+                };
+                let spans = template
+                    .render_spans(&[Message::new("user", prompt)], &options)
+                    .map_err(StageError::Prompt)?;
+                Ok(self.tokenizer.encode_spans(&spans).ids)
+            }
+            _ => Ok(text_ids()),
+        }
+    }
+}
+
+impl Stage for TokenStage {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, StageError> {
+        let mut prefetcher = match std::mem::replace(&mut self.feed, Feed::Empty) {
+            Feed::Waiting(loader) => Prefetcher::new(*loader, PREFETCH_DEPTH),
+            Feed::Running(prefetcher) => prefetcher,
+            Feed::Empty => unreachable!("the feed is put back below"),
+        };
+        let prefetched = prefetcher.next_batch();
+        self.feed = Feed::Running(prefetcher);
+        self.cursor = prefetched.cursor;
+        if let Some(inputs) = &mut self.curve_inputs {
+            let is_complete = inputs
+                .note(&prefetched.batch)
+                .map_err(StageError::CurveInputs)?;
+            if is_complete {
+                self.curve_inputs = None;
+            }
+        }
+        Ok(prefetched.batch)
+    }
+
+    fn num_tokens(&self, batch: &TokenBatch) -> usize {
+        batch.num_tokens()
+    }
+
+    fn num_supervised(&self, batch: &TokenBatch) -> usize {
+        batch.num_supervised()
+    }
+
+    fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
+        let device = model.embed_tokens.weight.device();
+        gradients_of_tokens(model, to_device(&batch, &device), self.recomputes)
+    }
+
+    fn epoch(&self) -> f64 {
+        self.cursor.epoch as f64 + self.cursor.row as f64 / self.rows_per_epoch as f64
+    }
+
+    fn cursor(&self) -> Value {
+        serde_json::to_value(self.cursor).expect("three integers are JSON")
+    }
+
+    fn seek(&mut self, cursor: &Value) -> Result<(), StageError> {
+        let Feed::Waiting(loader) = &mut self.feed else {
+            panic!("a stage goes to a place in its data before its first batch");
+        };
+        let cursor: LoaderCursor =
+            serde_json::from_value(cursor.clone()).map_err(StageError::CursorForm)?;
+        loader.seek(cursor).map_err(StageError::Cursor)?;
+        self.cursor = cursor;
+        Ok(())
+    }
+
+    fn validate(&mut self, model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
+        let Some(held_out) = &self.held_out else {
+            return Ok(None);
+        };
+        let most = match self.max_validation_batches {
+            0 => usize::MAX,
+            batches => batches,
+        };
+        let (nll_sum, num_supervised) = score_batches(model, held_out.batches.iter().take(most));
+        // Bytes are known per document; of a part, as many count as its share of the tokens.
+        let share = num_supervised as f64 / held_out.num_supervised as f64;
+        let num_bytes = held_out.num_bytes as f64 * share;
+        Ok(Some(HeldOutLoss::new(nll_sum, num_supervised, num_bytes)))
+    }
+
+    fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError> {
+        let config = GenerateConfig {
+            do_sample: self.samples.temperature > 0.0,
+            temperature: self.samples.temperature,
+            eos_token_id: self.tokenizer.eos_id().into_iter().collect(),
+            ..GenerateConfig::greedy(self.samples.max_new_tokens)
+        };
+        let prompt = Prompt {
+            input_ids: self.prompt_ids(prompt)?,
+            seed: self.seed,
+        };
+        let completions = generate(&model.valid(), &[prompt], &config, |_, _| {
+            ControlFlow::Continue(())
+        })?;
+        Ok(completions
+            .iter()
+            .map(|completion| self.tokenizer.decode(&completion.token_ids, true))
+            .collect())
+    }
+}
+
+/// A token stage that is ready to train: data opened, nothing written yet.
+#[derive(Debug)]
+pub(crate) struct TokenRun {
+    pub(crate) plan: TrainPlan,
+    pub(crate) stage: TokenStage,
+    pub(crate) start: Start,
+    pub(crate) data_fingerprint: String,
+    pub(crate) loop_config: LoopConfig,
+}
+
+impl TokenRun {
+    /// Trains to the end, or until a stop is requested, and exports the model.
+    pub(crate) fn run<C: Serialize + FieldDocs>(
+        self,
+        config: &C,
+        options: RunOptions,
+    ) -> Result<Outcome, TrainError> {
+        let prepared = Prepared {
+            config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
+            config_toml: commented_toml(config)?,
+            plan: self.plan,
+            stage: self.stage,
+            start: self.start,
+            data_fingerprint: self.data_fingerprint,
+            loop_config: self.loop_config,
+        };
+        run(prepared, options, begin_curve_inputs)
+    }
+}
+
+/// Writes the initial weights for `train.dump_curve_inputs`, and has the first batches noted.
+fn begin_curve_inputs(
+    prepared: &mut Prepared<TokenStage>,
+    model: &CausalLm,
+    folder: &RunFolder,
+) -> Result<(), TrainError> {
+    let train = &prepared.loop_config.train;
+    let num_steps = train.dump_curve_inputs;
+    if num_steps > 0 {
+        let folder = folder.path().join(CURVE_INPUTS);
+        write_folder(&folder.join("init"), model, &prepared.start.tokenizer)?;
+        let schedule = &prepared.plan.schedule;
+        let lrs = (1..=num_steps)
+            .map(|step| schedule.lr_at(step as f64) as f32)
+            .collect();
+        let inputs = CurveInputs::new(&folder, lrs, train.grad_accumulation_steps);
+        prepared.stage.curve_inputs = Some(inputs);
+    }
+    Ok(())
+}

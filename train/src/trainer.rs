@@ -1,0 +1,341 @@
+//! The one training loop: micro-batches to steps, steps to checkpoints, reports on the way.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use model::CausalLm;
+
+use crate::checkpoint::{self, CheckpointError, TrainState};
+use crate::config::LoopConfig;
+use crate::guard::GuardError;
+use crate::optimizer::Optimizer;
+use crate::report::{Reporter, SampleReport, StepReport, ValidationReport};
+use crate::run_folder::RunFolder;
+use crate::schedule::Schedule;
+use crate::stage::{Stage, StageError};
+use crate::step::SummedStep;
+use crate::validate::HeldOutLoss;
+
+/// Where a run ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    /// After this optimizer step.
+    Step(usize),
+    /// At the first step that would begin after this many seconds of training.
+    Secs(f64),
+}
+
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoopEnd {
+    /// The run is as long as was asked.
+    Completed,
+    /// A stop was requested; a checkpoint was saved.
+    Stopped,
+}
+
+/// Why the loop broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The data could not be read.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// Too many steps could not be trusted; the last checkpoint is from before them.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+}
+
+/// Everything that one run of the loop works with.
+pub struct Trainer<S: Stage> {
+    stage: S,
+    // Taken out only while the optimizer replaces it: a second handle would forbid updates in place.
+    model: Option<CausalLm>,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    end: End,
+    config: LoopConfig,
+    state: TrainState,
+    run: RunFolder,
+    reporter: Reporter,
+    stop: Arc<AtomicBool>,
+    last_validation: Option<HeldOutLoss>,
+    last_loss: Option<f64>,
+    secs_before: f64,
+    started: Instant,
+    last_saved: Instant,
+}
+
+/// What a trainer is made of.
+pub struct TrainerParts<S: Stage> {
+    /// Rows, batches and loss.
+    pub stage: S,
+    /// Weights to start from.
+    pub model: CausalLm,
+    /// Update rule and its memory.
+    pub optimizer: Optimizer,
+    /// Learning rate over the run.
+    pub schedule: Schedule,
+    /// Where the run ends.
+    pub end: End,
+    /// The config's sections for the loop.
+    pub config: LoopConfig,
+    /// Counters to go on from.
+    pub state: TrainState,
+    /// Folder of the run, held by this process.
+    pub run: RunFolder,
+    /// Receiver of everything that is reported.
+    pub reporter: Reporter,
+    /// Set from outside to end the run after saving.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl<S: Stage> Trainer<S> {
+    /// A trainer that goes on from the state it is given.
+    pub fn new(parts: TrainerParts<S>) -> Self {
+        let now = Instant::now();
+        Self {
+            stage: parts.stage,
+            model: Some(parts.model),
+            optimizer: parts.optimizer,
+            schedule: parts.schedule,
+            end: parts.end,
+            config: parts.config,
+            secs_before: parts.state.elapsed_secs,
+            state: parts.state,
+            run: parts.run,
+            reporter: parts.reporter,
+            stop: parts.stop,
+            last_validation: None,
+            last_loss: None,
+            started: now,
+            last_saved: now,
+        }
+    }
+
+    /// Trains to the end, or until a stop is requested; a checkpoint is saved in both cases.
+    ///
+    /// # Errors
+    ///
+    /// When data cannot be read, a checkpoint cannot be written, or too many steps are skipped.
+    /// Checkpoints that were saved before stay as they are.
+    pub fn run(&mut self) -> Result<LoopEnd, LoopError> {
+        checkpoint::prune(self.run.path(), self.config.checkpoint.keep_last)?;
+        while !self.is_over() {
+            let Some(report) = self.train_step()? else {
+                return self.stop_here();
+            };
+            self.reporter.record_step(&report);
+            self.look_and_save()?;
+        }
+        self.look_at_the_end()?;
+        self.save()?;
+        Ok(LoopEnd::Completed)
+    }
+
+    /// Takes one optimizer step; `None` when a stop was requested before it was complete.
+    ///
+    /// # Errors
+    ///
+    /// When data cannot be read or too many steps in a row are skipped.
+    pub fn train_step(&mut self) -> Result<Option<StepReport>, LoopError> {
+        let started = Instant::now();
+        let lr = self.schedule.lr_at(self.position());
+        let num_micro_batches = self.config.train.grad_accumulation_steps;
+        let model = self.model.as_ref().expect(MODEL_IS_HERE);
+        let summed = SummedStep::new(&mut self.stage, model, num_micro_batches, &self.stop)?;
+        // What a stop interrupts is dropped: the checkpoint goes on from the step's beginning.
+        let Some(summed) = summed else {
+            return Ok(None);
+        };
+        let (tokens, supervised) = (summed.tokens as u64, summed.supervised as u64);
+        let (loss, grad_norm) = (summed.loss(), summed.grad_norm());
+        let data_wait_secs = summed.data_wait_secs;
+        self.apply_or_skip(summed, lr)?;
+
+        self.last_loss = Some(loss);
+        self.state.tokens += tokens;
+        self.state.supervised += supervised;
+        self.state.num_updates = self.optimizer.num_updates;
+        self.state.cursor = self.stage.cursor();
+        self.state.elapsed_secs = self.elapsed_secs();
+        Ok(Some(StepReport {
+            step: self.state.step as u64,
+            total_steps: match self.end {
+                End::Step(step) => Some(step as u64),
+                End::Secs(_) => None,
+            },
+            epoch: self.stage.epoch(),
+            loss,
+            lr,
+            grad_norm,
+            tokens,
+            supervised,
+            total_tokens: self.state.tokens,
+            secs: started.elapsed().as_secs_f64(),
+            data_wait_secs,
+            skipped: self.state.skipped.total as u64,
+        }))
+    }
+
+    /// Counters so far.
+    pub fn state(&self) -> &TrainState {
+        &self.state
+    }
+
+    /// The model as trained so far.
+    pub fn model(&self) -> &CausalLm {
+        self.model.as_ref().expect(MODEL_IS_HERE)
+    }
+
+    /// Mean loss of the last step that this process took, in nats per token.
+    pub fn last_loss(&self) -> Option<f64> {
+        self.last_loss
+    }
+
+    /// The last validation of this process.
+    pub fn last_validation(&self) -> Option<HeldOutLoss> {
+        self.last_validation
+    }
+
+    /// Completes the reports and gives the folder and the model back.
+    pub fn finish(self) -> (RunFolder, CausalLm) {
+        self.reporter.finish();
+        (self.run, self.model.expect(MODEL_IS_HERE))
+    }
+
+    fn apply_or_skip(&mut self, summed: SummedStep, lr: f64) -> Result<(), LoopError> {
+        self.state.step += 1;
+        let step = self.state.step;
+        if let Some(reason) = summed.skip_reason() {
+            self.reporter
+                .note(step as u64, &format!("step {step} is skipped: {reason}"));
+            self.state
+                .skipped
+                .skipped(step, reason, self.config.guard.max_skipped_steps)?;
+        } else {
+            let model = self.model.take().expect(MODEL_IS_HERE);
+            let max_grad_norm = self.config.optimizer.max_grad_norm;
+            self.model = Some(summed.apply(model, &mut self.optimizer, lr, max_grad_norm));
+            self.state.skipped.applied();
+        }
+        Ok(())
+    }
+
+    /// Validates, samples and saves where the present step is one to do so.
+    fn look_and_save(&mut self) -> Result<(), LoopError> {
+        if self.is_over() {
+            return Ok(());
+        }
+        let step = self.state.step;
+        let mut must_save = is_due(step, self.config.checkpoint.every_steps);
+        if is_due(step, self.config.validation.every_steps) {
+            must_save |= self.validate()? && self.config.checkpoint.keep_best;
+        }
+        if is_due(step, self.config.samples.every_steps) {
+            self.sample();
+        }
+        let every_secs = self.config.checkpoint.every_minutes * 60.0;
+        must_save |= every_secs > 0.0 && self.last_saved.elapsed().as_secs_f64() >= every_secs;
+        if must_save {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn look_at_the_end(&mut self) -> Result<(), LoopError> {
+        self.validate()?;
+        self.sample();
+        Ok(())
+    }
+
+    /// Scores the held-out split; returns whether it is the best score so far.
+    fn validate(&mut self) -> Result<bool, LoopError> {
+        let model = self.model.as_ref().expect(MODEL_IS_HERE);
+        let Some(held_out) = self.stage.validate(model)? else {
+            return Ok(false);
+        };
+        self.last_validation = Some(held_out);
+        self.reporter.record_validation(&ValidationReport {
+            step: self.state.step as u64,
+            loss: held_out.loss,
+            bits_per_byte: held_out.bits_per_byte,
+        });
+        let is_best = self.state.best_loss.is_none_or(|best| held_out.loss < best);
+        if is_best {
+            self.state.best_loss = Some(held_out.loss);
+            self.state.best_step = Some(self.state.step);
+        }
+        Ok(is_best)
+    }
+
+    fn sample(&mut self) {
+        let step = self.state.step as u64;
+        for prompt in &self.config.samples.prompts {
+            match self
+                .stage
+                .sample(self.model.as_ref().expect(MODEL_IS_HERE), prompt)
+            {
+                Ok(text) => {
+                    let prompt = prompt.clone();
+                    self.reporter
+                        .record_sample(&SampleReport { step, prompt, text });
+                }
+                // A sample is something to look at; training does not end for want of one.
+                Err(error) => self.reporter.note(step, &format!("no sample: {error}")),
+            }
+        }
+    }
+
+    fn save(&mut self) -> Result<(), LoopError> {
+        self.state.elapsed_secs = self.elapsed_secs();
+        let run = self.run.path();
+        let model = self.model.as_ref().expect(MODEL_IS_HERE);
+        checkpoint::save(run, model, &self.optimizer, &self.state)?;
+        if self.config.checkpoint.keep_best && self.state.best_step == Some(self.state.step) {
+            checkpoint::mark_best(run, self.state.step)?;
+        }
+        checkpoint::prune(run, self.config.checkpoint.keep_last)?;
+        self.reporter.sync();
+        self.last_saved = Instant::now();
+        Ok(())
+    }
+
+    fn stop_here(&mut self) -> Result<LoopEnd, LoopError> {
+        self.save()?;
+        let step = self.state.step;
+        self.reporter.note(
+            step as u64,
+            &format!("stopped after step {step}, which is saved"),
+        );
+        Ok(LoopEnd::Stopped)
+    }
+
+    fn is_over(&self) -> bool {
+        match self.end {
+            End::Step(step) => self.state.step >= step,
+            End::Secs(secs) => self.elapsed_secs() >= secs,
+        }
+    }
+
+    /// Position of the step that is about to be taken, as the schedule counts.
+    fn position(&self) -> f64 {
+        match self.end {
+            End::Step(_) => (self.state.step + 1) as f64,
+            End::Secs(_) => self.elapsed_secs(),
+        }
+    }
+
+    fn elapsed_secs(&self) -> f64 {
+        self.secs_before + self.started.elapsed().as_secs_f64()
+    }
+}
+
+const MODEL_IS_HERE: &str = "the model is taken out only inside an update";
+
+fn is_due(step: usize, every: usize) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}

@@ -1,0 +1,171 @@
+//! The learning curve is PyTorch's: twenty packed, accumulated steps against recorded losses.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use burn::prelude::*;
+use dataset::batch::TokenBatch;
+use model::CausalLm;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use train::loss::{BatchTensors, to_device};
+use train::optimizer::{Optimizer, OptimizerConfig};
+use train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
+use train::step::SummedStep;
+use train::validate::HeldOutLoss;
+
+/// Absolute tolerance of a step's mean loss, as the goldens give it.
+const LOSS_TOLERANCE: f64 = 1e-4;
+/// Relative tolerance of a step's gradient norm, as the goldens give it.
+const NORM_TOLERANCE: f64 = 1e-3;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+/// Hands out recorded batches in their order.
+struct RecordedBatches {
+    batches: VecDeque<TokenBatch>,
+    recomputes: bool,
+}
+
+impl Stage for RecordedBatches {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, StageError> {
+        Ok(self
+            .batches
+            .pop_front()
+            .expect("as many batches as steps need"))
+    }
+
+    fn num_tokens(&self, batch: &TokenBatch) -> usize {
+        batch.num_tokens()
+    }
+
+    fn num_supervised(&self, batch: &TokenBatch) -> usize {
+        batch.num_supervised()
+    }
+
+    fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
+        let device = model.lm_head_weight().device();
+        let batch: BatchTensors = to_device(&batch, &device);
+        gradients_of_tokens(model, batch, self.recomputes)
+    }
+
+    fn epoch(&self) -> f64 {
+        0.0
+    }
+
+    fn cursor(&self) -> Value {
+        Value::Null
+    }
+
+    fn seek(&mut self, _cursor: &Value) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn validate(&mut self, _model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
+        Ok(None)
+    }
+
+    fn sample(&self, _model: &CausalLm, _prompt: &str) -> Result<String, StageError> {
+        Ok(String::new())
+    }
+}
+
+/// Numbers of a tensor of 64-bit integers.
+fn integers(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<i64>) {
+    let view = file.tensor(name).unwrap();
+    let numbers = view
+        .data()
+        .chunks_exact(8)
+        .map(|b| i64::from_le_bytes(b.try_into().unwrap()));
+    (view.shape().to_vec(), numbers.collect())
+}
+
+/// Recorded batches in their order, micro-batches per step, and a learning rate per step.
+fn recorded() -> (VecDeque<TokenBatch>, usize, Vec<f64>) {
+    let bytes = std::fs::read(golden("packed_curve/batches.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (shape, input_ids) = integers(&file, "input_ids");
+    let [num_steps, num_micro_batches, batch_size, seq_len] = shape[..] else {
+        panic!("{shape:?}")
+    };
+    let (_, labels) = integers(&file, "labels");
+    let (_, positions) = integers(&file, "positions");
+    let (_, document_ids) = integers(&file, "document_ids");
+    let slots = batch_size * seq_len;
+    let batches = (0..num_steps * num_micro_batches).map(|batch| {
+        let range = batch * slots..(batch + 1) * slots;
+        let ids = |numbers: &[i64]| numbers[range.clone()].iter().map(|&n| n as u32).collect();
+        TokenBatch {
+            batch_size,
+            seq_len,
+            input_ids: ids(&input_ids),
+            labels: labels[range.clone()].iter().map(|&n| n as i32).collect(),
+            positions: ids(&positions),
+            document_ids: ids(&document_ids),
+        }
+    });
+    let batches = batches.collect();
+    let lrs = file.tensor("lrs").unwrap();
+    let lrs = lrs
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()).into());
+    (batches, num_micro_batches, lrs.collect())
+}
+
+/// Steps through the recorded batches and compares each step with PyTorch's.
+fn assert_curve_is_pytorchs(name: &str, recomputes: bool) {
+    let device = Device::flex().autodiff();
+    let mut model = model::hf::load_model(&golden(name), &device).unwrap();
+    let (batches, num_micro_batches, lrs) = recorded();
+    let mut stage = RecordedBatches {
+        batches,
+        recomputes,
+    };
+    let mut optimizer = Optimizer::new(OptimizerConfig::default());
+    let curve = std::fs::read_to_string(golden(&format!("packed_curve/{name}.jsonl"))).unwrap();
+    let stop = AtomicBool::new(false);
+    for (line, lr) in curve.lines().zip(lrs) {
+        let expected: Value = serde_json::from_str(line).unwrap();
+        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop)
+            .unwrap()
+            .unwrap();
+        assert_eq!(expected["num_tokens"], step.supervised);
+        let loss_gap = (step.loss() - expected["loss"].as_f64().unwrap()).abs();
+        assert!(loss_gap < LOSS_TOLERANCE, "{line}: loss is {}", step.loss());
+        let norm = expected["grad_norm"].as_f64().unwrap();
+        let norm_gap = (step.grad_norm() / norm - 1.0).abs();
+        assert!(
+            norm_gap < NORM_TOLERANCE,
+            "{line}: gradient norm is {}",
+            step.grad_norm()
+        );
+        model = step.apply(model, &mut optimizer, lr, 1.0);
+    }
+    assert_eq!(curve.lines().count(), 20);
+}
+
+/// Expected losses and norms: PyTorch and transformers, see golden/README.md.
+#[test]
+fn the_learning_curve_of_a_llama_is_pytorchs() {
+    assert_curve_is_pytorchs("hf_llama", false);
+}
+
+/// Expected losses and norms: PyTorch and transformers, see golden/README.md.
+#[test]
+fn the_learning_curve_of_a_qwen3_is_pytorchs() {
+    assert_curve_is_pytorchs("hf_qwen3", false);
+}
+
+/// Recomputing layers changes memory, not numbers.
+#[test]
+fn activation_checkpointing_learns_the_same_curve() {
+    assert_curve_is_pytorchs("hf_qwen3", true);
+}
