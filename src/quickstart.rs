@@ -1,6 +1,7 @@
 //! The whole pipeline on the playground corpus: tokenizer, base model, chat model, exam. It calls
 //! the very functions that the stages call, with configs of the same kind.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -177,7 +178,10 @@ impl Paths {
         name: &str,
         lines: impl Iterator<Item = serde_json::Value>,
     ) -> Result<()> {
-        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let mut text = String::new();
+        for line in lines {
+            let _ = writeln!(text, "{line}");
+        }
         self.write(name, &text)
     }
 
@@ -226,9 +230,11 @@ impl Paths {
 
 /// A conversation as plain text: the tokenizer learns the words of the chat template from it.
 fn plain_turns(row: &[Message]) -> String {
-    row.iter()
-        .map(|turn| format!("{}\n{}\n", turn.role, turn.content))
-        .collect()
+    let mut text = String::new();
+    for turn in row {
+        let _ = writeln!(text, "{}\n{}", turn.role, turn.content);
+    }
+    text
 }
 
 /// A path as a TOML string, whatever characters it has.

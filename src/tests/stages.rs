@@ -1,5 +1,10 @@
 //! Every command as its user runs it: real processes on a tiny model, on the CPU.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a fixture cannot do fails its test"
+)]
+
 mod bad_input;
 mod configs;
 mod killed;

@@ -1,5 +1,6 @@
 //! A folder with a little corpus and a tokenizer, and the programs to run in it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -36,10 +37,10 @@ impl Workplace {
             ..PlaygroundConfig::default()
         };
         let documents = Playground::generate(&size).documents;
-        let lines: String = documents
-            .iter()
-            .map(|text| format!("{}\n", serde_json::json!({ "text": text })))
-            .collect();
+        let mut lines = String::new();
+        for text in &documents {
+            let _ = writeln!(lines, "{}", serde_json::json!({ "text": text }));
+        }
         workplace.write("text.jsonl", lines);
         let trainer = TokenizerTrainer {
             vocab_size: 300,
@@ -101,8 +102,10 @@ pub(crate) fn hash(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Sha256::digest(bytes)
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Runs to the end and wants exit code 0.
