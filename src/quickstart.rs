@@ -1,6 +1,7 @@
 //! The whole pipeline on the playground corpus: tokenizer, base model, chat model, exam. It calls
 //! the very functions that the stages call, with configs of the same kind.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use dataset::Message;
 use dataset::playground::{Playground, PlaygroundConfig};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
@@ -55,7 +57,10 @@ pub enum Budget {
 
 impl Budget {
     fn playground(self, seed: u64) -> PlaygroundConfig {
-        let full = PlaygroundConfig { seed, ..PlaygroundConfig::default() };
+        let full = PlaygroundConfig {
+            seed,
+            ..PlaygroundConfig::default()
+        };
         match self {
             Self::Full => full,
             Self::Tiny => PlaygroundConfig {
@@ -111,9 +116,17 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let engine = Engine::load(&chat.final_dir, &device)?;
     let scores = sit_exam(&engine, &playground.exam)?;
     let secs = started.elapsed().as_secs_f64();
-    let report = report(&engine, &[("1-pretrain", &base), ("3-full_sft", &chat)], &scores, secs);
+    let report = report(
+        &engine,
+        &[("1-pretrain", &base), ("3-full_sft", &chat)],
+        &scores,
+        secs,
+    );
     print!("{report}");
-    println!("\ntalk to it:  kindling chat --model {}", chat.final_dir.display());
+    println!(
+        "\ntalk to it:  kindling chat --model {}",
+        chat.final_dir.display()
+    );
     let path = args.out.join("report.txt");
     fs::write(&path, report).with_context(|| path.display().to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -140,10 +153,21 @@ impl Paths {
     }
 
     fn write_corpus(&self, playground: &Playground) -> Result<()> {
-        let documents = playground.documents.iter().map(|text| json!({ "text": text }));
+        let documents = playground
+            .documents
+            .iter()
+            .map(|text| json!({ "text": text }));
         self.write_lines("documents.jsonl", documents)?;
-        let rows = playground.rows.iter().map(|row| json!({ "conversations": row }));
+        let rows = playground
+            .rows
+            .iter()
+            .map(|row| json!({ "conversations": row }));
         self.write_lines("conversations.jsonl", rows)?;
+        let turns = playground
+            .rows
+            .iter()
+            .map(|row| json!({ "text": plain_turns(row) }));
+        self.write_lines("turns.jsonl", turns)?;
         let exam = playground.exam.iter().map(|item| json!(item));
         self.write_lines("exam.jsonl", exam)?;
         self.write("model.json", MODEL)
@@ -154,7 +178,10 @@ impl Paths {
         name: &str,
         lines: impl Iterator<Item = serde_json::Value>,
     ) -> Result<()> {
-        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let mut text = String::new();
+        for line in lines {
+            let _ = writeln!(text, "{line}");
+        }
         self.write(name, &text)
     }
 
@@ -177,17 +204,37 @@ impl Paths {
         if stage == "1-pretrain" {
             let documents = toml_path(&self.data.join("documents.jsonl"));
             let cache = self.pretrain.with_file_name("cache");
-            overrides.push(format!("model.config={}", toml_path(&self.data.join("model.json"))));
+            overrides.push(format!(
+                "model.config={}",
+                toml_path(&self.data.join("model.json"))
+            ));
             overrides.push(format!("data.sources=[{{ path = {documents} }}]"));
             overrides.push(format!("data.cache_dir={}", toml_path(&cache)));
         } else {
             let conversations = toml_path(&self.data.join("conversations.jsonl"));
-            overrides.push(format!("model.from={}", toml_path(&self.pretrain.join("final"))));
+            overrides.push(format!(
+                "model.from={}",
+                toml_path(&self.pretrain.join("final"))
+            ));
             overrides.push(format!("data.files=[{conversations}]"));
         }
-        overrides.extend(args.budget.overrides().iter().map(|&setting| setting.to_owned()));
+        overrides.extend(
+            args.budget
+                .overrides()
+                .iter()
+                .map(|&setting| setting.to_owned()),
+        );
         parse_config(text, &format!("{stage}.quickstart.toml"), &overrides)
     }
+}
+
+/// A conversation as plain text: the tokenizer learns the words of the chat template from it.
+fn plain_turns(row: &[Message]) -> String {
+    let mut text = String::new();
+    for turn in row {
+        let _ = writeln!(text, "{}\n{}", turn.role, turn.content);
+    }
+    text
 }
 
 /// A path as a TOML string, whatever characters it has.
@@ -197,33 +244,45 @@ fn toml_path(path: &Path) -> toml::Value {
 
 fn train_tokenizer(paths: &Paths) -> Result<()> {
     let documents = toml_path(&paths.data.join("documents.jsonl"));
-    let overrides = [format!("sources=[{{ path = {documents} }}]")];
+    let turns = toml_path(&paths.data.join("turns.jsonl"));
+    let overrides = [format!(
+        "sources=[{{ path = {documents} }}, {{ path = {turns} }}]"
+    )];
     let config: TokenizerConfig =
         parse_config(TOKENIZER, "0-tokenizer.quickstart.toml", &overrides)?;
-    let sample = SampleConfig { max_train_bytes: config.max_train_bytes, seed: config.seed };
+    let sample = SampleConfig {
+        max_train_bytes: config.max_train_bytes,
+        seed: config.seed,
+    };
     let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
     trained.tokenizer.save(&paths.tokenizer)?;
     Ok(())
 }
 
 /// What was trained and what it learned, as a table.
-fn report(
-    engine: &Engine,
-    stages: &[(&str, &RunSummary)],
-    scores: &[Score],
-    secs: f64,
-) -> String {
-    let mut lines = vec![format!("model: {} parameters", engine.model.config().num_params())];
+fn report(engine: &Engine, stages: &[(&str, &RunSummary)], scores: &[Score], secs: f64) -> String {
+    let mut lines = vec![format!(
+        "model: {} parameters",
+        engine.model.config().num_params()
+    )];
     lines.push(String::new());
-    lines.push(format!("{:<12}{:>8}{:>12}{:>11}{:>9}", "stage", "steps", "tokens", "tokens/s", "minutes"));
+    lines.push(format!(
+        "{:<12}{:>8}{:>12}{:>11}{:>9}",
+        "stage", "steps", "tokens", "tokens/s", "minutes"
+    ));
     for (name, summary) in stages {
         let speed = summary.tokens as f64 / summary.train_secs.max(f64::MIN_POSITIVE);
         let minutes = summary.total_secs / 60.0;
         let (steps, tokens) = (summary.steps, summary.tokens);
-        lines.push(format!("{name:<12}{steps:>8}{tokens:>12}{speed:>11.0}{minutes:>9.1}"));
+        lines.push(format!(
+            "{name:<12}{steps:>8}{tokens:>12}{speed:>11.0}{minutes:>9.1}"
+        ));
     }
     lines.push(String::new());
-    lines.push(format!("{:<12}{:>8}{:>12}   {}", "held out", "right", "exact-match", "for example"));
+    lines.push(format!(
+        "{:<12}{:>8}{:>12}   {}",
+        "held out", "right", "exact-match", "for example"
+    ));
     for score in scores {
         let share = format!("{:.0} %", 100.0 * score.share());
         let right = format!("{}/{}", score.num_right, score.num_items);

@@ -49,7 +49,10 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         let path = args.config.as_ref().unwrap_or(&default_path);
         let config: C = load_config(path, &args.all_overrides())?;
         if args.print_config {
-            print!("{}", commented_toml(&config).context("the config cannot be written as TOML")?);
+            print!(
+                "{}",
+                commented_toml(&config).context("the config cannot be written as TOML")?
+            );
             return Ok(ExitCode::SUCCESS);
         }
         if args.dry_run {
@@ -68,7 +71,10 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
                 ExitCode::SUCCESS
             }
             Outcome::Interrupted { step, checkpoint } => {
-                eprintln!("interrupted after step {step}; saved {}", checkpoint.display());
+                eprintln!(
+                    "interrupted after step {step}; saved {}",
+                    checkpoint.display()
+                );
                 eprintln!("go on with the same command and --resume");
                 ExitCode::from(INTERRUPTED)
             }

@@ -199,27 +199,20 @@ fn pack_window(
 /// Decreasing lengths make it best-fit decreasing; no length may be 0 or exceed `seq_len`.
 fn best_fit(lengths: impl Iterator<Item = u32>, seq_len: usize) -> Vec<u32> {
     // Rows by the room they have left, the oldest first, and the set of rooms that have a row.
-    let mut rows_by_room: Vec<VecDeque<u32>> = vec![VecDeque::new(); seq_len];
-    let mut rooms = RoomSet::new(seq_len);
+    let mut rows_by_room: Vec<VecDeque<u32>> = vec![VecDeque::new(); seq_len + 1];
+    let mut rooms = RoomSet::new(seq_len + 1);
     let mut num_rows = 0;
     lengths
         .map(|len| {
             let len = len as usize;
-            let (row, room) = match rooms.first_at_least(len) {
-                Some(room) => {
-                    let row = rows_by_room[room]
-                        .pop_front()
-                        .expect("a room in the set has a row");
-                    if rows_by_room[room].is_empty() {
-                        rooms.remove(room);
-                    }
-                    (row, room)
-                }
-                None => {
-                    num_rows += 1;
-                    (num_rows - 1, seq_len)
-                }
-            };
+            let room = rooms.first_at_least(len).unwrap_or(seq_len);
+            let row = rows_by_room[room].pop_front().unwrap_or_else(|| {
+                num_rows += 1;
+                num_rows - 1
+            });
+            if rows_by_room[room].is_empty() {
+                rooms.remove(room);
+            }
             let left = room - len;
             if left > 0 {
                 rows_by_room[left].push_back(row);

@@ -69,10 +69,6 @@ impl CausalLm {
     /// # Panics
     ///
     /// If the shapes differ or a row is longer than `max_position_embeddings`.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a tensor is a handle, and is passed like every other tensor here"
-    )]
     pub fn forward(&self, input_ids: Tensor<2, Int>, positions: Tensor<2, Int>) -> Tensor<3> {
         let [batch, len] = input_ids.dims();
         assert_shape!(positions, [batch, len]);
@@ -131,7 +127,12 @@ impl CausalLm {
             Some(head) => head.weight.val(),
             None => self.embed_tokens.weight.val().transpose(),
         };
-        burn::tensor::module::linear(hidden, weight, None) // [B, T, V]
+        let [batch, len, _] = hidden.dims();
+        // As a product of two axes, which reads the transposed embedding where it lies: with three,
+        // Burn copies it for every token that is decoded, 40 % of the 26M preset's time.
+        let rows = hidden.reshape([batch * len, hidden_size]); // [B * T, D]
+        rows.matmul(weight)
+            .reshape([batch, len, self.config.vocab_size]) // [B, T, V]
     }
 
     /// The output head as `[V, D]`: the tied embedding, or the head's own weight.

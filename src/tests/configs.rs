@@ -29,7 +29,7 @@ fn every_config_is_what_print_config_prints() {
     for entry in fs::read_dir("configs").unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if !name.ends_with(".toml") {
+        if path.extension().is_none_or(|ending| ending != "toml") {
             continue;
         }
         let expected = match name.split('.').next().unwrap() {
@@ -39,12 +39,20 @@ fn every_config_is_what_print_config_prints() {
             "1-pretrain" => {
                 printed::<PretrainConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
             }
-            "3-full_sft" => printed::<SftConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
+            "3-full_sft" => {
+                printed::<SftConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
+            }
             stage => panic!("{name}: no stage is called {stage}"),
         };
         let text = fs::read_to_string(&path).unwrap();
-        let first = text.lines().zip(expected.lines()).position(|(found, printed)| found != printed);
-        assert!(text == expected, "{name}: differs from --print-config at line {first:?}");
+        let first = text
+            .lines()
+            .zip(expected.lines())
+            .position(|(found, printed)| found != printed);
+        assert!(
+            text == expected,
+            "{name}: differs from --print-config at line {first:?}"
+        );
         num_files += 1;
     }
     assert!(num_files >= 9, "found {num_files} configs");
@@ -56,6 +64,8 @@ fn every_model_shape_is_valid() {
     for entry in fs::read_dir("configs/model").unwrap() {
         let path = entry.unwrap().path();
         let config = ModelConfig::load(&path).unwrap();
-        config.validate().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        config
+            .validate()
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }

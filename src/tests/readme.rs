@@ -17,7 +17,7 @@ fn readme_tree(readme: &str) -> BTreeMap<String, BTreeSet<String>> {
             .trim_start_matches(['│', '├', '└', '─', ' '])
             .split(' ');
         if line.starts_with(['├', '└']) {
-            folder = words.next().unwrap_or_default().to_owned();
+            words.next().unwrap_or_default().clone_into(&mut folder);
         }
         let names: &mut BTreeSet<String> = folders.entry(folder.clone()).or_default();
         names.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));

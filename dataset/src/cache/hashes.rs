@@ -18,6 +18,9 @@ use super::{CacheError, hex};
 
 const FILE: &str = "hashes.json";
 
+/// Number of times that hashes were written: threads of one process write to names of their own.
+static SAVES: AtomicU64 = AtomicU64::new(0);
+
 /// Coarsest clock of a file system in use (FAT: two seconds).
 const CLOCK: Duration = Duration::from_secs(2);
 
@@ -139,8 +142,6 @@ impl ContentHashes {
     /// costs a reading at worst.
     pub(super) fn save(&self) -> Result<(), CacheError> {
         let json = serde_json::to_vec_pretty(&self.entries).expect("hashes are plain JSON");
-        // Threads of this process write too, each to a name of its own.
-        static SAVES: AtomicU64 = AtomicU64::new(0);
         let save = SAVES.fetch_add(1, Ordering::Relaxed);
         let temporary = self
             .path

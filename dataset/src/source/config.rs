@@ -13,7 +13,7 @@ use super::SourceError;
 pub struct SourceConfig {
     /// File or glob of the text, such as data/*.jsonl; matches are read in the order of their names.
     pub path: String,
-    /// How often each document is seen per epoch: 2 is twice, 0.5 is a fixed half of the documents.
+    /// How often each document is seen per epoch: 2 is twice, 0.5 is once in every other epoch.
     #[serde(default = "default_weight")]
     pub weight: f64,
     /// Kind of the files: auto (by the ending of the name), jsonl, json, csv or text.

@@ -1,7 +1,7 @@
 //! Texts of one column of a CSV file with a header line (MiniMind's pretraining layout).
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,16 +76,10 @@ impl CsvTexts {
         if !found {
             return Ok(None);
         }
-        let position = self.record.position().unwrap_or(&start);
-        let text = std::str::from_utf8(&self.record[self.column]).map_err(|_| {
-            // Quotes make a value's place in the file differ from its place in the record, so the
-            // row's start is as near as the offset can be told.
-            ReadError::NotUtf8 {
-                path: self.path.clone(),
-                line: position.line() as usize,
-                offset: position.byte(),
-            }
-        })?;
+        let Ok(text) = std::str::from_utf8(&self.record[self.column]) else {
+            let row = self.record.position().unwrap_or(&start);
+            return Err(not_utf8_error(&self.path, row).into());
+        };
         Ok(Some(text.to_owned()))
     }
 }
@@ -117,6 +111,29 @@ impl Read for GuardedFile {
         let len = self.file.read(buffer)?;
         self.position += len as u64;
         Ok(len)
+    }
+}
+
+/// Names the first byte of a row that is not text. Quotes make a value's place in the record differ
+/// from its place in the file, so the row is read again as it stands there.
+fn not_utf8_error(path: &Path, row: &csv::Position) -> ReadError {
+    let mut bytes = Vec::new();
+    let mut read_row = || -> io::Result<()> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(row.byte()))?;
+        file.take(2 * MAX_LINE_BYTES as u64)
+            .read_to_end(&mut bytes)?;
+        Ok(())
+    };
+    let path = path.to_owned();
+    if let Err(source) = read_row() {
+        return ReadError::Io { path, source };
+    }
+    let end = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    ReadError::NotUtf8 {
+        path,
+        line: row.line() as usize + bytes[..end].split(|&byte| byte == b'\n').count() - 1,
+        offset: row.byte() + end as u64,
     }
 }
 

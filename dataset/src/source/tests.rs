@@ -153,10 +153,10 @@ fn a_broken_csv_row_is_named_by_line() {
     assert!(error.starts_with("a.csv:4: not a valid CSV row: CSV error: record 2 (line: 4"));
     let error = read_file("a.csv", "id,content\n1,a\n").unwrap_err();
     assert_eq!(error, "a.csv:1: no field `text`, found `id`, `content`");
-    let error = read_file("a.csv", b"text\nok\nb\xffd\n").unwrap_err();
+    let error = read_file("a.csv", b"text\nok\n\"\"\"b\nc\xffd\"\n").unwrap_err();
     assert_eq!(
         error,
-        "a.csv:3: found a byte that is not UTF-8 at offset 8 of the file"
+        "a.csv:4: found a byte that is not UTF-8 at offset 14 of the file"
     );
 }
 

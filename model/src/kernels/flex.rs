@@ -15,10 +15,11 @@ pub(crate) fn is_flex_f32<const R: usize>(x: &Tensor<R>) -> bool {
         return false;
     }
     let device = x.device();
-    match device.as_dispatch() {
-        DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),
-        device => matches!(device, DispatchDevice::Flex(_)),
+    let mut device = device.as_dispatch();
+    if let DispatchDevice::Autodiff(inner) = device {
+        device = inner;
     }
+    matches!(device, DispatchDevice::Flex(_))
 }
 
 /// The same elements in one row-major run; copies only when they are not.
@@ -32,13 +33,13 @@ pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
 /// A vector of `length` elements for a kernel that writes every one of them.
 ///
 /// Zeroing first would cost a pass over memory per operation, an eighth of a training step.
+#[expect(
+    unsafe_code,
+    clippy::uninit_vec,
+    reason = "every caller writes all elements first"
+)]
 pub(crate) fn unzeroed(length: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(length);
-    #[expect(
-        unsafe_code,
-        clippy::uninit_vec,
-        reason = "every caller writes all elements first"
-    )]
     // SAFETY: the capacity is `length`, any bits are an f32, and callers write before they read.
     unsafe {
         values.set_len(length);

@@ -19,8 +19,18 @@ impl<'a> Matrix<'a> {
     ///
     /// When the slice is not `rows * cols` long.
     pub(crate) fn new(values: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(values.len(), rows * cols, "elements of a {rows} x {cols} matrix");
-        Self { values, rows, cols, row_stride: cols, col_stride: 1 }
+        assert_eq!(
+            values.len(),
+            rows * cols,
+            "elements of a {rows} x {cols} matrix"
+        );
+        Self {
+            values,
+            rows,
+            cols,
+            row_stride: cols,
+            col_stride: 1,
+        }
     }
 
     /// The same memory read the other way.

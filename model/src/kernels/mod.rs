@@ -4,6 +4,11 @@
 //! same mathematics composed from Burn's operations, `cpu.rs` the fused body for Flex. A tensor that
 //! is not an f32 tensor on Flex takes the composed body, so every backend gives the same numbers.
 
+#![expect(
+    clippy::inline_always,
+    reason = "vector code must be inlined into the one function that has the processor's features"
+)]
+
 pub mod causal_attention;
 mod flex;
 pub mod linear_cross_entropy;

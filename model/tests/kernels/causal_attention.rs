@@ -32,13 +32,25 @@ impl Case {
         let all = noise.positions(batch, slots);
         let rows = all.chunks_exact(slots);
         let positions = rows.flat_map(|row| row[slots - len..].to_vec()).collect();
-        Self { batch, len, slots, num_heads, num_kv_heads, head_dim, positions }
+        Self {
+            batch,
+            len,
+            slots,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            positions,
+        }
     }
 
     fn inputs(&self, noise: &mut Noise) -> [Vec<f64>; 3] {
         let keys = self.batch * self.slots * self.num_kv_heads * self.head_dim;
         let queries = self.batch * self.len * self.num_heads * self.head_dim;
-        [noise.values(queries), noise.values(keys), noise.values(keys)]
+        [
+            noise.values(queries),
+            noise.values(keys),
+            noise.values(keys),
+        ]
     }
 
     fn run(
@@ -48,7 +60,9 @@ impl Case {
     ) -> Tensor<1> {
         let positions = TensorData::new(self.positions.clone(), [self.batch, self.len]);
         let keys = [self.batch, self.slots, self.num_kv_heads, self.head_dim];
-        let q = inputs[0].clone().reshape([self.batch, self.len, self.num_heads, self.head_dim]);
+        let q = inputs[0]
+            .clone()
+            .reshape([self.batch, self.len, self.num_heads, self.head_dim]);
         let k = inputs[1].clone().reshape(keys);
         let v = inputs[2].clone().reshape(keys);
         body(q, k, v, Tensor::from_data(positions, &inputs[0].device())).reshape([-1])
@@ -73,7 +87,10 @@ fn assert_case(case: &Case, noise: &mut Noise) {
 fn causal_attention_equals_its_reference_for_every_head_size() {
     let mut noise = Noise::new(41);
     for head_dim in [16, 24, 32, 48, 64, 96] {
-        assert_case(&Case::new([2, 70, 70, 4, 2, head_dim], &mut noise), &mut noise);
+        assert_case(
+            &Case::new([2, 70, 70, 4, 2, head_dim], &mut noise),
+            &mut noise,
+        );
     }
 }
 
@@ -82,7 +99,10 @@ fn causal_attention_equals_its_reference_for_every_head_size() {
 fn causal_attention_equals_its_reference_for_every_grouping() {
     let mut noise = Noise::new(42);
     for (num_heads, num_kv_heads) in [(1, 1), (3, 3), (4, 2), (8, 2)] {
-        assert_case(&Case::new([1, 37, 37, num_heads, num_kv_heads, 8], &mut noise), &mut noise);
+        assert_case(
+            &Case::new([1, 37, 37, num_heads, num_kv_heads, 8], &mut noise),
+            &mut noise,
+        );
     }
 }
 
@@ -105,7 +125,11 @@ fn queries_see_the_slots_before_them_in_a_cache() {
         // One document as long as the cache, and with left padding in the second row.
         for (index, position) in case.positions.iter_mut().enumerate() {
             let slot = slots - len + index % len;
-            *position = if index < len { slot } else { slot - (slots - len).min(7) } as i32;
+            *position = if index < len {
+                slot
+            } else {
+                slot - (slots - len).min(7)
+            } as i32;
         }
         assert_case(&case, &mut noise);
     }
@@ -190,7 +214,11 @@ fn a_slice_of_a_cache_equals_its_copy() {
         let values = noise.values(shape.iter().product());
         Tensor::from_data(TensorData::new(values, shape), &device)
     };
-    let (q, k, v) = (tensor([2, 1, 4, 8]), tensor([2, 30, 2, 8]), tensor([2, 30, 2, 8]));
+    let (q, k, v) = (
+        tensor([2, 1, 4, 8]),
+        tensor([2, 30, 2, 8]),
+        tensor([2, 30, 2, 8]),
+    );
     let positions = Tensor::<2, Int>::from_data([[19], [12]], &device);
     let slice = |cache: &Tensor<4>| cache.clone().narrow(1, 0, 20);
     let copy = |cache: &Tensor<4>| Tensor::from_data(slice(cache).into_data(), &device);

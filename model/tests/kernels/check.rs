@@ -4,10 +4,10 @@ use burn::prelude::*;
 use burn::tensor::DType;
 
 /// A seeded stream of numbers (SplitMix64, Steele et al. 2014).
-pub struct Noise(u64);
+pub(crate) struct Noise(u64);
 
 impl Noise {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -20,18 +20,18 @@ impl Noise {
     }
 
     /// From 0 to `limit - 1`.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
     /// From -1 to 1, exact in f32.
-    pub fn values(&mut self, count: usize) -> Vec<f64> {
+    pub(crate) fn values(&mut self, count: usize) -> Vec<f64> {
         let mut value = || (self.next() >> 40) as f64 / f64::from(1_u32 << 23) - 1.0;
         (0..count).map(|_| value()).collect()
     }
 
     /// Positions of documents of random lengths, packed into rows of `len`.
-    pub fn positions(&mut self, batch: usize, len: usize) -> Vec<i32> {
+    pub(crate) fn positions(&mut self, batch: usize, len: usize) -> Vec<i32> {
         let mut positions = Vec::new();
         for _ in 0..batch {
             let mut position = 0;
@@ -45,13 +45,13 @@ impl Noise {
 }
 
 /// An operation on flat inputs with a flat output, so that one harness serves every rank.
-pub type Operation<'a> = &'a (dyn Fn(&[Tensor<1>]) -> Tensor<1> + Sync);
+pub(crate) type Operation<'a> = &'a (dyn Fn(&[Tensor<1>]) -> Tensor<1> + Sync);
 
 /// Output and gradient of every input.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    pub out: Vec<f64>,
-    pub grads: Vec<Vec<f64>>,
+pub(crate) struct Outcome {
+    pub(crate) out: Vec<f64>,
+    pub(crate) grads: Vec<Vec<f64>>,
 }
 
 fn floats(tensor: Tensor<1>) -> Vec<f64> {
@@ -59,24 +59,32 @@ fn floats(tensor: Tensor<1>) -> Vec<f64> {
 }
 
 /// Runs `operation` and backward from the sum of the output times fixed noise.
-pub fn outcome(operation: Operation<'_>, inputs: &[Vec<f64>], dtype: DType) -> Outcome {
+pub(crate) fn outcome(operation: Operation<'_>, inputs: &[Vec<f64>], dtype: DType) -> Outcome {
     outcome_on(operation, inputs, dtype, &Device::flex().autodiff())
 }
 
 /// [`outcome`] on a device that may recompute what it did not keep.
-pub fn outcome_on(
+pub(crate) fn outcome_on(
     operation: Operation<'_>,
     inputs: &[Vec<f64>],
     dtype: DType,
     device: &Device,
 ) -> Outcome {
-    let inputs: Vec<Tensor<1>> =
-        inputs.iter().map(|values| tensor(values, dtype, device).require_grad()).collect();
+    let inputs: Vec<Tensor<1>> = inputs
+        .iter()
+        .map(|values| tensor(values, dtype, device).require_grad())
+        .collect();
     let out = operation(&inputs);
     let probe = tensor(&probe(out.dims()[0]), dtype, device);
     let grads = (out.clone() * probe).sum().backward();
-    let grads = inputs.iter().map(|input| floats(input.grad(&grads).unwrap())).collect();
-    Outcome { out: floats(out), grads }
+    let grads = inputs
+        .iter()
+        .map(|input| floats(input.grad(&grads).expect("every input is tracked")))
+        .collect();
+    Outcome {
+        out: floats(out),
+        grads,
+    }
 }
 
 fn probe(count: usize) -> Vec<f64> {
@@ -84,21 +92,26 @@ fn probe(count: usize) -> Vec<f64> {
 }
 
 fn tensor(values: &[f64], dtype: DType, device: &Device) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), (device, dtype))
+    Tensor::from_data(
+        TensorData::new(values.to_vec(), [values.len()]),
+        (device, dtype),
+    )
 }
 
 /// Output without autodiff.
-pub fn untracked(operation: Operation<'_>, inputs: &[Vec<f64>], dtype: DType) -> Vec<f64> {
+pub(crate) fn untracked(operation: Operation<'_>, inputs: &[Vec<f64>], dtype: DType) -> Vec<f64> {
     let device = Device::flex();
-    let inputs: Vec<Tensor<1>> =
-        inputs.iter().map(|values| tensor(values, dtype, &device)).collect();
+    let inputs: Vec<Tensor<1>> = inputs
+        .iter()
+        .map(|values| tensor(values, dtype, &device))
+        .collect();
     floats(operation(&inputs))
 }
 
 /// The fused kernel in f32 gives what the composed body gives in f64: output and every gradient.
 ///
 /// `tolerance` is absolute, for inputs from -1 to 1.
-pub fn assert_equals_reference(
+pub(crate) fn assert_equals_reference(
     fused: Operation<'_>,
     reference: Operation<'_>,
     inputs: &[Vec<f64>],
@@ -107,21 +120,41 @@ pub fn assert_equals_reference(
 ) {
     let expected = outcome(reference, inputs, DType::F64);
     let found = outcome(fused, inputs, DType::F32);
-    assert_close(&found.out, &expected.out, tolerance, &format!("{what}: output"));
+    assert_close(
+        &found.out,
+        &expected.out,
+        tolerance,
+        &format!("{what}: output"),
+    );
     for (index, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
-        assert_close(found, expected, tolerance, &format!("{what}: gradient {index}"));
+        assert_close(
+            found,
+            expected,
+            tolerance,
+            &format!("{what}: gradient {index}"),
+        );
     }
     let found = untracked(fused, inputs, DType::F32);
-    assert_close(&found, &expected.out, tolerance, &format!("{what}: untracked output"));
+    assert_close(
+        &found,
+        &expected.out,
+        tolerance,
+        &format!("{what}: untracked output"),
+    );
     let checkpointing = Device::flex().autodiff().gradient_checkpointing();
     let found = outcome_on(fused, inputs, DType::F32, &checkpointing);
     for (index, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
-        assert_close(found, expected, tolerance, &format!("{what}: recomputed gradient {index}"));
+        assert_close(
+            found,
+            expected,
+            tolerance,
+            &format!("{what}: recomputed gradient {index}"),
+        );
     }
 }
 
 /// The fused gradients are the slopes of the composed body: central differences in f64.
-pub fn assert_equals_finite_differences(
+pub(crate) fn assert_equals_finite_differences(
     fused: Operation<'_>,
     reference: Operation<'_>,
     inputs: &[Vec<f64>],
@@ -132,7 +165,10 @@ pub fn assert_equals_finite_differences(
     let found = outcome(fused, inputs, DType::F32);
     let loss = |inputs: &[Vec<f64>]| -> f64 {
         let out = untracked(reference, inputs, DType::F64);
-        out.iter().zip(probe(out.len())).map(|(out, probe)| out * probe).sum()
+        out.iter()
+            .zip(probe(out.len()))
+            .map(|(out, probe)| out * probe)
+            .sum()
     };
     for (index, grads) in found.grads.iter().enumerate() {
         let slopes: Vec<f64> = (0..grads.len())
@@ -144,26 +180,35 @@ pub fn assert_equals_finite_differences(
                 (above - loss(&moved)) / (2.0 * STEP)
             })
             .collect();
-        assert_close(grads, &slopes, tolerance, &format!("{what}: slope of input {index}"));
+        assert_close(
+            grads,
+            &slopes,
+            tolerance,
+            &format!("{what}: slope of input {index}"),
+        );
     }
 }
 
 /// The same bits from one, two and five threads, and again.
-pub fn assert_deterministic(fused: Operation<'_>, inputs: &[Vec<f64>]) {
+pub(crate) fn assert_deterministic(fused: Operation<'_>, inputs: &[Vec<f64>]) {
     let bits = |outcome: Outcome| -> Vec<Vec<u64>> {
         let all = std::iter::once(outcome.out).chain(outcome.grads);
-        all.map(|values| values.into_iter().map(f64::to_bits).collect()).collect()
+        all.map(|values| values.into_iter().map(f64::to_bits).collect())
+            .collect()
     };
     let expected = bits(outcome(fused, inputs, DType::F32));
     for num_threads in [1, 2, 5, 5, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(num_threads)
+            .build()
+            .expect("threads start");
         let found = bits(pool.install(|| outcome(fused, inputs, DType::F32)));
         assert!(found == expected, "other bits on {num_threads} threads");
     }
 }
 
 /// Largest absolute difference at most `tolerance`, and no value that is not finite.
-pub fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let difference = (found - expected).abs();

@@ -20,14 +20,27 @@ struct Case {
 impl Case {
     /// About one label in four is ignored.
     fn new(tokens: usize, width: usize, vocab_size: usize, noise: &mut Noise) -> Self {
-        let mut label =
-            || if noise.below(4) == 0 { IGNORE_INDEX } else { noise.below(vocab_size) as i32 };
+        let mut label = || {
+            if noise.below(4) == 0 {
+                IGNORE_INDEX
+            } else {
+                noise.below(vocab_size) as i32
+            }
+        };
         let labels = (0..tokens).map(|_| label()).collect();
-        Self { tokens, width, vocab_size, labels }
+        Self {
+            tokens,
+            width,
+            vocab_size,
+            labels,
+        }
     }
 
     fn inputs(&self, noise: &mut Noise) -> [Vec<f64>; 2] {
-        [noise.values(self.tokens * self.width), noise.values(self.vocab_size * self.width)]
+        [
+            noise.values(self.tokens * self.width),
+            noise.values(self.vocab_size * self.width),
+        ]
     }
 
     fn run(
@@ -38,7 +51,11 @@ impl Case {
         let hidden = inputs[0].clone().reshape([self.tokens, self.width]);
         let weight = inputs[1].clone().reshape([self.vocab_size, self.width]);
         let labels = TensorData::new(self.labels.clone(), [self.tokens]);
-        body(hidden, weight, Tensor::from_data(labels, &inputs[0].device()))
+        body(
+            hidden,
+            weight,
+            Tensor::from_data(labels, &inputs[0].device()),
+        )
     }
 }
 
@@ -52,7 +69,14 @@ fn with_case(case: &Case, check: impl Fn(Operation<'_>, Operation<'_>)) {
 #[test]
 fn linear_cross_entropy_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(31);
-    let shapes = [(1, 1, 2), (2, 5, 7), (9, 16, 33), (33, 24, 100), (1300, 8, 19), (40, 64, 301)];
+    let shapes = [
+        (1, 1, 2),
+        (2, 5, 7),
+        (9, 16, 33),
+        (33, 24, 100),
+        (1300, 8, 19),
+        (40, 64, 301),
+    ];
     for (tokens, width, vocab_size) in shapes {
         let case = Case::new(tokens, width, vocab_size, &mut noise);
         let inputs = case.inputs(&mut noise);
@@ -138,8 +162,10 @@ fn an_untracked_weight_leaves_the_hidden_gradient_alone() {
     let case = Case::new(20, 6, 15, &mut noise);
     let inputs = case.inputs(&mut noise);
     let frozen = |inputs: &[Tensor<1>]| {
-        case.run(&[inputs[0].clone(), inputs[1].clone().detach()], linear_cross_entropy)
-            + inputs[1].clone().sum() * 0.0
+        case.run(
+            &[inputs[0].clone(), inputs[1].clone().detach()],
+            linear_cross_entropy,
+        ) + inputs[1].clone().sum() * 0.0
     };
     with_case(&case, |fused, _| {
         let found = outcome(&frozen, &inputs, DType::F32).grads;

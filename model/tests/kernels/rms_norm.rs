@@ -27,7 +27,15 @@ fn composed(inputs: &[Tensor<1>]) -> Tensor<1> {
 #[test]
 fn rms_norm_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(1);
-    for (rows, width) in [(1, 1), (1, 7), (3, 16), (5, 33), (2, 96), (1030, 17), (70, 512)] {
+    for (rows, width) in [
+        (1, 1),
+        (1, 7),
+        (3, 16),
+        (5, 33),
+        (2, 96),
+        (1030, 17),
+        (70, 512),
+    ] {
         let inputs = [noise.values(rows * width), noise.values(width)];
         // The weight's gradient sums one term per row.
         let tolerance = TOLERANCE * (1.0 + rows as f64 / 20.0);

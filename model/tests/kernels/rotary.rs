@@ -21,7 +21,10 @@ struct Case {
 impl Case {
     fn new(shape: [usize; 4], noise: &mut Noise) -> Self {
         let count = shape[0] * shape[1];
-        Self { shape, positions: (0..count).map(|_| noise.below(ROWS) as i32).collect() }
+        Self {
+            shape,
+            positions: (0..count).map(|_| noise.below(ROWS) as i32).collect(),
+        }
     }
 
     fn values(&self, noise: &mut Noise) -> Vec<f64> {
@@ -39,12 +42,19 @@ impl Case {
         let half = head_dim / 2;
         let angle = |index: usize| (index / half) as f64 / 1.7_f64.powi((index % half) as i32);
         let table = |function: fn(f64) -> f64| -> Tensor<2> {
-            let values: Vec<f64> = (0..ROWS * half).map(|index| function(angle(index))).collect();
+            let values: Vec<f64> = (0..ROWS * half)
+                .map(|index| function(angle(index)))
+                .collect();
             Tensor::from_data(TensorData::new(values, [ROWS, half]), (&device, x.dtype()))
         };
         let positions = Tensor::from_data(positions, &device);
-        body(x.clone().reshape(self.shape), positions, table(f64::cos), table(f64::sin))
-            .reshape([-1])
+        body(
+            x.clone().reshape(self.shape),
+            positions,
+            table(f64::cos),
+            table(f64::sin),
+        )
+        .reshape([-1])
     }
 }
 
@@ -58,7 +68,13 @@ fn with_case(case: &Case, check: impl Fn(Operation<'_>, Operation<'_>)) {
 #[test]
 fn rotary_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(21);
-    for shape in [[1, 1, 1, 2], [2, 3, 1, 16], [1, 5, 3, 24], [3, 7, 2, 34], [2, 40, 8, 96]] {
+    for shape in [
+        [1, 1, 1, 2],
+        [2, 3, 1, 16],
+        [1, 5, 3, 24],
+        [3, 7, 2, 34],
+        [2, 40, 8, 96],
+    ] {
         let case = Case::new(shape, &mut noise);
         let inputs = [case.values(&mut noise)];
         with_case(&case, |fused, composed| {

@@ -49,7 +49,15 @@ pub(super) fn gradients(inputs: &Inputs<'_>) -> [Vec<f32>; 3] {
             || TaskScratch::new(sizes),
             |scratch, (task, ((q_grad, k_grad), v_grad))| {
                 let (row, kv_head) = (task / sizes.num_kv_heads, task % sizes.num_kv_heads);
-                vectorized(KeyHead { inputs, row, kv_head, scratch, q_grad, k_grad, v_grad });
+                vectorized(KeyHead {
+                    inputs,
+                    row,
+                    kv_head,
+                    scratch,
+                    q_grad,
+                    k_grad,
+                    v_grad,
+                });
             },
         );
     [
@@ -63,13 +71,16 @@ pub(super) fn gradients(inputs: &Inputs<'_>) -> [Vec<f32>; 3] {
 fn heads_last(values: &[f32], len: usize, num_heads: usize, head_dim: usize) -> Vec<f32> {
     let mut out = unzeroed(values.len());
     let width = num_heads * head_dim;
-    out.par_chunks_mut(width).enumerate().with_min_len(16).for_each(|(token, out)| {
-        let (row, t) = (token / len, token % len);
-        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-            let start = ((row * num_heads + head) * len + t) * head_dim;
-            out.copy_from_slice(&values[start..start + head_dim]);
-        }
-    });
+    out.par_chunks_mut(width)
+        .enumerate()
+        .with_min_len(16)
+        .for_each(|(token, out)| {
+            let (row, t) = (token / len, token % len);
+            for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+                let start = ((row * num_heads + head) * len + t) * head_dim;
+                out.copy_from_slice(&values[start..start + head_dim]);
+            }
+        });
     out
 }
 
@@ -129,7 +140,13 @@ impl WithSimd for KeyHead<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let Inputs { k, v, visibility, sizes, .. } = *self.inputs;
+        let Inputs {
+            k,
+            v,
+            visibility,
+            sizes,
+            ..
+        } = *self.inputs;
         let (head_dim, stride) = (sizes.head_dim, sizes.padded_dim());
         let (row, kv_head) = (self.row, self.kv_head);
         pack_tiles(k, row, kv_head, sizes.slots, &mut self.scratch.key_tiles);
@@ -161,12 +178,35 @@ impl KeyHead<'_> {
     /// Packs a tile of queries with what belongs to its rows.
     #[inline(always)]
     fn load_queries<S: Simd>(&mut self, simd: S, head: usize, queries: Range<usize>) {
-        let Inputs { q, out, grad, log_sums, sizes, .. } = *self.inputs;
+        let Inputs {
+            q,
+            out,
+            grad,
+            log_sums,
+            sizes,
+            ..
+        } = *self.inputs;
         let (row, stride) = (self.row, sizes.padded_dim());
         let scratch = &mut *self.scratch;
         let scale = sizes.query_scale();
-        pack_queries(q, row, head, queries.clone(), scale, &mut scratch.queries, stride);
-        pack_queries(grad, row, head, queries.clone(), 1.0, &mut scratch.out_grad, stride);
+        pack_queries(
+            q,
+            row,
+            head,
+            queries.clone(),
+            scale,
+            &mut scratch.queries,
+            stride,
+        );
+        pack_queries(
+            grad,
+            row,
+            head,
+            queries.clone(),
+            1.0,
+            &mut scratch.out_grad,
+            stride,
+        );
         scratch.q_grad.fill(0.0);
         for (place, t) in queries.enumerate() {
             scratch.log_sums[place] = log_sums[(row * sizes.len + t) * sizes.num_heads + head];
@@ -177,14 +217,21 @@ impl KeyHead<'_> {
     /// Adds what a tile of queries and a tile of keys give each other.
     #[inline(always)]
     fn tile<S: Simd>(&mut self, simd: S, tile: usize, queries: Range<usize>) {
-        let Inputs { visibility, sizes, .. } = *self.inputs;
+        let Inputs {
+            visibility, sizes, ..
+        } = *self.inputs;
         let mut shown = [const { 0..0 }; QUERY_TILE];
         for (shown, t) in shown.iter_mut().zip(queries.clone()) {
             *shown = visibility.in_tile(self.row, t, tile);
         }
         let shown = &shown[..queries.len()];
         for start in (0..shown.len()).step_by(BLOCK_ROWS) {
-            self.query_block(simd, tile, start..shown.len().min(start + BLOCK_ROWS), shown);
+            self.query_block(
+                simd,
+                tile,
+                start..shown.len().min(start + BLOCK_ROWS),
+                shown,
+            );
         }
 
         let stride = sizes.padded_dim();
@@ -235,7 +282,11 @@ impl KeyHead<'_> {
         let whole = padded(&columns);
         let pairs = [
             (&scratch.queries, &scratch.key_tiles, &mut scratch.weights),
-            (&scratch.out_grad, &scratch.value_tiles, &mut scratch.score_grad),
+            (
+                &scratch.out_grad,
+                &scratch.value_tiles,
+                &mut scratch.score_grad,
+            ),
         ];
         for (a, b, out) in pairs {
             simd.vectorize(Product::<false> {
@@ -305,7 +356,10 @@ fn score_gradients<S: Simd>(
 
 /// Padded rows times `scale` into rows of `head_dim`.
 fn unpack(rows: &[f32], stride: usize, scale: f32, out: &mut [f32], head_dim: usize) {
-    for (row, out) in rows.chunks_exact(stride).zip(out.chunks_exact_mut(head_dim)) {
+    for (row, out) in rows
+        .chunks_exact(stride)
+        .zip(out.chunks_exact_mut(head_dim))
+    {
         for (out, value) in out.iter_mut().zip(row) {
             *out = value * scale;
         }

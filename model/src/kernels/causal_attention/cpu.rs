@@ -52,7 +52,17 @@ impl CausalAttentionBackwardOps for Flex {
     }
 
     fn causal_attention_backward(operands: Operands<Self>, grad: FlexTensor) -> [FlexTensor; 3] {
-        let Operands { q, k, v, outcome: Outcome { positions, out, log_sums } } = operands;
+        let Operands {
+            q,
+            k,
+            v,
+            outcome:
+                Outcome {
+                    positions,
+                    out,
+                    log_sums,
+                },
+        } = operands;
         let shapes = [&q, &k, &v].map(TensorMetadata::shape);
         let [q, k, v, out, grad] = [q, k, v, out, grad].map(with_contiguous_heads);
         let sizes = Sizes::of(&q, &k);

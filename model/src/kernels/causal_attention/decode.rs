@@ -19,13 +19,26 @@ pub(super) fn attend(
     let (group, head_dim) = (sizes.group(), sizes.head_dim);
     let mut out = unzeroed(sizes.batch * sizes.len * sizes.num_heads * head_dim);
     // One task per query and key head: their query heads lie together in the output.
-    out.par_chunks_mut(group * head_dim).enumerate().for_each(|(index, out)| {
-        let (token, kv_head) = (index / sizes.num_kv_heads, index % sizes.num_kv_heads);
-        let (row, t) = (token / sizes.len, token % sizes.len);
-        let slots = visibility.slots(row, t);
-        let mut scores = Scratch::new(group * slots.len().next_multiple_of(16));
-        vectorized(Query { q, k, v, sizes, row, t, kv_head, slots, scores: &mut scores, out });
-    });
+    out.par_chunks_mut(group * head_dim)
+        .enumerate()
+        .for_each(|(index, out)| {
+            let (token, kv_head) = (index / sizes.num_kv_heads, index % sizes.num_kv_heads);
+            let (row, t) = (token / sizes.len, token % sizes.len);
+            let slots = visibility.slots(row, t);
+            let mut scores = Scratch::new(group * slots.len().next_multiple_of(16));
+            vectorized(Query {
+                q,
+                k,
+                v,
+                sizes,
+                row,
+                t,
+                kv_head,
+                slots,
+                scores: &mut scores,
+                out,
+            });
+        });
     out
 }
 

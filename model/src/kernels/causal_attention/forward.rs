@@ -75,14 +75,21 @@ impl PackedKeys {
         let values_len = sizes.slots * sizes.padded_dim();
         let mut keys = Scratch::new(sizes.batch * num_kv_heads * keys_len);
         let mut values = Scratch::new(sizes.batch * num_kv_heads * values_len);
-        keys.par_chunks_mut(keys_len).zip(values.par_chunks_mut(values_len)).enumerate().for_each(
-            |(index, (keys, values))| {
+        keys.par_chunks_mut(keys_len)
+            .zip(values.par_chunks_mut(values_len))
+            .enumerate()
+            .for_each(|(index, (keys, values))| {
                 let (row, head) = (index / num_kv_heads, index % num_kv_heads);
                 pack_tiles(k, row, head, sizes.slots, keys);
                 pack_rows(v, row, head, sizes.padded_dim(), values);
-            },
-        );
-        Self { keys, values, keys_len, values_len, num_kv_heads }
+            });
+        Self {
+            keys,
+            values,
+            keys_len,
+            values_len,
+            num_kv_heads,
+        }
     }
 
     fn keys_of(&self, row: usize, kv_head: usize) -> &[f32] {
@@ -135,7 +142,15 @@ impl QueryTile<'_> {
     fn run(self, q: Heads<'_>) {
         let (scale, stride) = (self.sizes.query_scale(), self.sizes.padded_dim());
         let queries = self.queries.clone();
-        pack_queries(q, self.row, self.head, queries, scale, &mut self.scratch.queries, stride);
+        pack_queries(
+            q,
+            self.row,
+            self.head,
+            queries,
+            scale,
+            &mut self.scratch.queries,
+            stride,
+        );
         self.scratch.sums.fill(0.0);
         self.scratch.largest = [f32::NEG_INFINITY; QUERY_TILE];
         self.scratch.denominators = [0.0; QUERY_TILE];
@@ -148,7 +163,9 @@ impl QueryTile<'_> {
         let (head_dim, stride) = (self.sizes.head_dim, self.sizes.padded_dim());
         let mut shown = [const { 0..0 }; BLOCK_ROWS];
         for (shown, query) in shown.iter_mut().zip(block.clone()) {
-            *shown = self.visibility.in_tile(self.row, self.queries.start + query, tile);
+            *shown = self
+                .visibility
+                .in_tile(self.row, self.queries.start + query, tile);
         }
         let shown = &shown[..block.len()];
         let columns = cover(shown);

@@ -28,7 +28,14 @@ impl Sizes {
     pub(super) fn of(q: &FlexTensor, k: &FlexTensor) -> Self {
         let [batch, len, num_heads, head_dim] = dims(q);
         let [_, slots, num_kv_heads, _] = dims(k);
-        Self { batch, len, slots, num_heads, num_kv_heads, head_dim }
+        Self {
+            batch,
+            len,
+            slots,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+        }
     }
 
     /// Query heads per key head.
@@ -105,12 +112,20 @@ impl Visibility {
     /// When a position is negative.
     pub(super) fn new(positions: &FlexTensor, sizes: Sizes) -> Self {
         let before = sizes.slots - sizes.len;
-        let first = integers(positions).into_iter().enumerate().map(|(index, position)| {
-            let position = usize::try_from(position)
-                .unwrap_or_else(|_| panic!("causal_attention: position {position} is negative"));
-            (before + index % sizes.len).saturating_sub(position)
-        });
-        Self { first: first.collect(), len: sizes.len, before }
+        let first = integers(positions)
+            .into_iter()
+            .enumerate()
+            .map(|(index, position)| {
+                let position = usize::try_from(position).unwrap_or_else(|_| {
+                    panic!("causal_attention: position {position} is negative")
+                });
+                (before + index % sizes.len).saturating_sub(position)
+            });
+        Self {
+            first: first.collect(),
+            len: sizes.len,
+            before,
+        }
     }
 
     /// Slots that query `t` of a row sees.
@@ -120,7 +135,11 @@ impl Visibility {
 
     /// Key tiles that any of the queries sees.
     pub(super) fn key_tiles(&self, row: usize, queries: Range<usize>) -> Range<usize> {
-        let first = queries.clone().map(|t| self.slots(row, t).start).min().unwrap_or(0);
+        let first = queries
+            .clone()
+            .map(|t| self.slots(row, t).start)
+            .min()
+            .unwrap_or(0);
         first / KEY_TILE..(self.before + queries.end).div_ceil(KEY_TILE)
     }
 
@@ -183,13 +202,7 @@ pub(super) fn pack_rows(heads: Heads<'_>, row: usize, head: usize, stride: usize
 }
 
 /// Copies one head of all slots into tiles of `[H, KEY_TILE]`.
-pub(super) fn pack_tiles(
-    heads: Heads<'_>,
-    row: usize,
-    head: usize,
-    slots: usize,
-    out: &mut [f32],
-) {
+pub(super) fn pack_tiles(heads: Heads<'_>, row: usize, head: usize, slots: usize, out: &mut [f32]) {
     for (tile, out) in out.chunks_exact_mut(heads.head_dim * KEY_TILE).enumerate() {
         let first = tile * KEY_TILE;
         for place in 0..KEY_TILE.min(slots - first) {

@@ -53,9 +53,20 @@ pub fn causal_attention(
         [batch, slots, num_kv_heads, head_dim],
         "causal_attention: k must be [B, S, K, H] with the B and H of q"
     );
-    assert_eq!(k.dims(), v.dims(), "causal_attention: k and v must have one shape");
-    assert_eq!(positions.dims(), [batch, len], "causal_attention: positions must be [B, T]");
-    assert!(slots >= len, "causal_attention: {len} queries in {slots} slots");
+    assert_eq!(
+        k.dims(),
+        v.dims(),
+        "causal_attention: k and v must have one shape"
+    );
+    assert_eq!(
+        positions.dims(),
+        [batch, len],
+        "causal_attention: positions must be [B, T]"
+    );
+    assert!(
+        slots >= len,
+        "causal_attention: {len} queries in {slots} slots"
+    );
     assert!(
         num_heads.is_multiple_of(num_kv_heads),
         "causal_attention: {num_heads} query heads over {num_kv_heads} key heads"
@@ -179,7 +190,11 @@ impl<B: CausalAttentionBackwardOps, C: CheckpointStrategy> CausalAttentionOps fo
                     v.into_primitive(),
                     positions.clone(),
                 );
-                let outcome = Outcome { positions, out: out.clone(), log_sums };
+                let outcome = Outcome {
+                    positions,
+                    out: out.clone(),
+                    log_sums,
+                };
                 prepared.finish((nodes, outcome), out)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::causal_attention(

@@ -26,13 +26,31 @@ pub(super) struct Product<'a, const A_TRANSPOSED: bool> {
 impl<const A_TRANSPOSED: bool> Product<'_, A_TRANSPOSED> {
     /// Every element the kernels touch lies inside the slices.
     fn assert_in_bounds(&self, lanes: usize) {
-        let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
-        let (a_outer, a_inner) =
-            if A_TRANSPOSED { (self.depth, self.rows) } else { (self.rows, self.depth) };
-        assert!(self.cols.is_multiple_of(lanes), "columns of a tile are whole vectors");
-        assert!(last(self.rows, self.out_stride) + self.cols <= self.out.len(), "out of a tile");
-        assert!(last(a_outer, self.a_stride) + a_inner <= self.a.len(), "a of a tile");
-        assert!(last(self.depth, self.b_stride) + self.cols <= self.b.len(), "b of a tile");
+        let span = |count: usize, stride: usize, width: usize| match count {
+            0 => 0,
+            count => (count - 1) * stride + width,
+        };
+        let (a_outer, a_inner) = if A_TRANSPOSED {
+            (self.depth, self.rows)
+        } else {
+            (self.rows, self.depth)
+        };
+        assert!(
+            self.cols.is_multiple_of(lanes),
+            "columns of a tile are whole vectors"
+        );
+        assert!(
+            span(self.rows, self.out_stride, self.cols) <= self.out.len(),
+            "out of a tile"
+        );
+        assert!(
+            span(a_outer, self.a_stride, a_inner) <= self.a.len(),
+            "a of a tile"
+        );
+        assert!(
+            span(self.depth, self.b_stride, self.cols) <= self.b.len(),
+            "b of a tile"
+        );
     }
 
     /// `ROWS` rows by `VECTORS` vectors of the result, held in registers over the whole depth.
@@ -40,7 +58,10 @@ impl<const A_TRANSPOSED: bool> Product<'_, A_TRANSPOSED> {
     /// # Safety
     ///
     /// `row + ROWS <= rows`, `col + VECTORS * lanes <= cols`, and the bounds are asserted.
-    #[expect(unsafe_code, reason = "bounds checks in the innermost loop cost half its speed")]
+    #[expect(
+        unsafe_code,
+        reason = "bounds checks in the innermost loop cost half its speed"
+    )]
     #[inline(always)]
     unsafe fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
         &mut self,
@@ -48,7 +69,11 @@ impl<const A_TRANSPOSED: bool> Product<'_, A_TRANSPOSED> {
         row: usize,
         col: usize,
     ) {
-        let (a_row, a_depth) = if A_TRANSPOSED { (1, self.a_stride) } else { (self.a_stride, 1) };
+        let (a_row, a_depth) = if A_TRANSPOSED {
+            (1, self.a_stride)
+        } else {
+            (self.a_stride, 1)
+        };
         let lanes = S::F32_LANES;
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         // SAFETY: by the caller's promise each offset below is inside the slice it is added to, and
@@ -72,8 +97,14 @@ impl<const A_TRANSPOSED: bool> Product<'_, A_TRANSPOSED> {
             }
             for (row, sums) in sums.iter().enumerate() {
                 for (vector, sum) in sums.iter().enumerate() {
-                    let place = out.add(row * self.out_stride + vector * lanes).cast::<S::f32s>();
-                    let before = if self.add { Some(place.read_unaligned()) } else { None };
+                    let place = out
+                        .add(row * self.out_stride + vector * lanes)
+                        .cast::<S::f32s>();
+                    let before = if self.add {
+                        Some(place.read_unaligned())
+                    } else {
+                        None
+                    };
                     let sum = before.map_or(*sum, |before| simd.add_f32s(before, *sum));
                     place.write_unaligned(sum);
                 }
@@ -135,7 +166,13 @@ mod tests {
     /// Against a plain triple loop on whole numbers, which are exact in any order.
     #[test]
     fn tile_products_equal_the_triple_loop() {
-        for (rows, cols, depth) in [(1, 16, 1), (6, 32, 5), (13, 48, 7), (64, 96, 64), (5, 64, 0)] {
+        for (rows, cols, depth) in [
+            (1, 16, 1),
+            (6, 32, 5),
+            (13, 48, 7),
+            (64, 96, 64),
+            (5, 64, 0),
+        ] {
             let a: Vec<f32> = (0..rows * depth).map(|i| (i % 11) as f32 - 5.0).collect();
             let b: Vec<f32> = (0..depth * cols).map(|i| (i % 7) as f32 - 3.0).collect();
             let mut expected = vec![1.0; rows * cols];

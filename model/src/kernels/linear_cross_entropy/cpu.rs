@@ -9,9 +9,7 @@ use rayon::prelude::*;
 
 use super::{HeadGradients, LinearCrossEntropyBackwardOps, LinearCrossEntropyOps, Wanted};
 use crate::kernels::IGNORE_INDEX;
-use crate::kernels::flex::{
-    contiguous, dims, integers, scale_in_place, tensor_of, unzeroed,
-};
+use crate::kernels::flex::{contiguous, dims, integers, scale_in_place, tensor_of, unzeroed};
 use crate::kernels::matmul::{Into, Matrix, matmul};
 use crate::kernels::simd::{exp, max, vectorized};
 
@@ -27,7 +25,10 @@ impl LinearCrossEntropyOps for Flex {
     ) -> FlexTensor {
         let (hidden, weight) = (contiguous(hidden), contiguous(weight));
         let head = Head::new(&hidden, &weight, &labels);
-        let loss = head.run(&mut Targets { hidden: None, weight: None });
+        let loss = head.run(&mut Targets {
+            hidden: None,
+            weight: None,
+        });
         tensor_of(vec![loss], Shape::new([1]))
     }
 }
@@ -103,7 +104,13 @@ impl<'a> Head<'a> {
             }
         }
         let (hidden, weight) = (hidden.storage::<f32>(), weight.storage::<f32>());
-        Self { hidden, weight, width, vocab_size, supervised }
+        Self {
+            hidden,
+            weight,
+            width,
+            vocab_size,
+            supervised,
+        }
     }
 
     /// Sums the loss and fills the targets.
@@ -138,7 +145,11 @@ impl<'a> Head<'a> {
                 .zip(chunk)
                 .for_each(|((logits, loss), row)| {
                     let label = row.label;
-                    *loss = vectorized(TokenLoss { logits, label, wants_gradients });
+                    *loss = vectorized(TokenLoss {
+                        logits,
+                        label,
+                        wants_gradients,
+                    });
                 });
             // In f64 and in order: the sum of many tokens must not depend on the threads.
             total += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();

@@ -37,8 +37,16 @@ pub fn linear_cross_entropy(
     labels: Tensor<1, Int>,
 ) -> Tensor<1> {
     let [num_tokens, width] = hidden.dims();
-    assert_eq!(weight.dims()[1], width, "linear_cross_entropy: width of hidden and weight");
-    assert_eq!(labels.dims(), [num_tokens], "linear_cross_entropy: one label per token");
+    assert_eq!(
+        weight.dims()[1],
+        width,
+        "linear_cross_entropy: width of hidden and weight"
+    );
+    assert_eq!(
+        labels.dims(),
+        [num_tokens],
+        "linear_cross_entropy: one label per token"
+    );
     if !(is_flex_f32(&hidden) && is_flex_f32(&weight)) {
         return reference::linear_cross_entropy(hidden, weight, labels);
     }
@@ -88,7 +96,10 @@ pub(crate) struct HeadGradients<B: Backend> {
 
 impl<B: Backend> Clone for HeadGradients<B> {
     fn clone(&self) -> Self {
-        Self { hidden: self.hidden.clone(), weight: self.weight.clone() }
+        Self {
+            hidden: self.hidden.clone(),
+            weight: self.weight.clone(),
+        }
     }
 }
 
@@ -128,7 +139,10 @@ impl<B: LinearCrossEntropyBackwardOps, C: CheckpointStrategy> LinearCrossEntropy
         weight: FloatTensor<Self>,
         labels: IntTensor<Self>,
     ) -> FloatTensor<Self> {
-        let wanted = Wanted { hidden: hidden.is_tracked(), weight: weight.is_tracked() };
+        let wanted = Wanted {
+            hidden: hidden.is_tracked(),
+            weight: weight.is_tracked(),
+        };
         let prepared = LinearCrossEntropyBackward
             .prepare::<C>([hidden.node(), weight.node()])
             .compute_bound()

@@ -20,7 +20,14 @@ impl RmsNormOps for Flex {
         let mut out = unzeroed(values.len());
         out.par_chunks_mut(chunk)
             .zip(values.par_chunks(chunk))
-            .for_each(|(out, x)| vectorized(Forward { x, weight, eps, out }));
+            .for_each(|(out, x)| {
+                vectorized(Forward {
+                    x,
+                    weight,
+                    eps,
+                    out,
+                });
+            });
         tensor_of(out, x.shape())
     }
 }
@@ -48,7 +55,13 @@ impl RmsNormBackwardOps for Flex {
             .zip(values.par_chunks(chunk))
             .zip(partial.par_chunks_mut(width))
             .for_each(|((grad, x), weight_grad)| {
-                vectorized(BackwardInPlace { x, weight, eps, grad, weight_grad });
+                vectorized(BackwardInPlace {
+                    x,
+                    weight,
+                    eps,
+                    grad,
+                    weight_grad,
+                });
             });
         let mut weight_grad = vec![0.0_f32; width];
         for chunk in partial.chunks_exact(width) {
@@ -86,7 +99,11 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let width = self.weight.len();
         let (weight, weight_tail) = S::as_simd_f32s(self.weight);
-        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+        for (x, out) in self
+            .x
+            .chunks_exact(width)
+            .zip(self.out.chunks_exact_mut(width))
+        {
             let scale = simd.splat_f32s(inverse_rms(simd, x, self.eps));
             let (x, x_tail) = S::as_simd_f32s(x);
             let (out, out_tail) = S::as_mut_simd_f32s(out);
@@ -120,15 +137,22 @@ impl WithSimd for BackwardInPlace<'_> {
         let width = self.weight.len();
         let (weight, weight_tail) = S::as_simd_f32s(self.weight);
         let (total, total_tail) = S::as_mut_simd_f32s(self.weight_grad);
-        for (x, grad) in self.x.chunks_exact(width).zip(self.grad.chunks_exact_mut(width)) {
+        for (x, grad) in self
+            .x
+            .chunks_exact(width)
+            .zip(self.grad.chunks_exact_mut(width))
+        {
             let inverse = inverse_rms(simd, x, self.eps);
             let scale = simd.splat_f32s(inverse);
             let (x, x_tail) = S::as_simd_f32s(x);
             let (grad, grad_tail) = S::as_mut_simd_f32s(grad);
 
             let mut products = simd.splat_f32s(0.0);
-            for (((x, weight), grad), total) in
-                x.iter().zip(weight).zip(grad.iter_mut()).zip(total.iter_mut())
+            for (((x, weight), grad), total) in x
+                .iter()
+                .zip(weight)
+                .zip(grad.iter_mut())
+                .zip(total.iter_mut())
             {
                 let grad_x = simd.mul_f32s(*grad, *x);
                 *total = simd.mul_add_e_f32s(grad_x, scale, *total);
@@ -138,8 +162,7 @@ impl WithSimd for BackwardInPlace<'_> {
             let weight_last = simd.partial_load_f32s(weight_tail);
             let grad_last = simd.partial_load_f32s(grad_tail);
             let grad_x = simd.mul_f32s(grad_last, x_last);
-            let total_last =
-                simd.mul_add_e_f32s(grad_x, scale, simd.partial_load_f32s(total_tail));
+            let total_last = simd.mul_add_e_f32s(grad_x, scale, simd.partial_load_f32s(total_tail));
             simd.partial_store_f32s(total_tail, total_last);
             products = simd.mul_add_e_f32s(grad_x, weight_last, products);
 

@@ -34,11 +34,19 @@ use crate::kernels::flex::is_flex_f32;
 /// When the last axis of `x` is not as long as `weight`.
 pub fn rms_norm<const R: usize>(x: Tensor<R>, weight: Tensor<1>, eps: f64) -> Tensor<R> {
     let [width] = weight.dims();
-    assert_eq!(x.dims()[R - 1], width, "rms_norm: last axis of x and length of weight");
+    assert_eq!(
+        x.dims()[R - 1],
+        width,
+        "rms_norm: last axis of x and length of weight"
+    );
     if !(is_flex_f32(&x) && is_flex_f32(&weight)) {
         return reference::rms_norm(x, weight, eps);
     }
-    Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), eps))
+    Tensor::from_dispatch(Dispatch::rms_norm(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        eps,
+    ))
 }
 
 /// The fused forward, tracked or not.
@@ -104,8 +112,12 @@ impl<B: RmsNormOps> RetroForward for RmsNormAgain<B> {
 
 impl<B: RmsNormBackwardOps, C: CheckpointStrategy> RmsNormOps for Autodiff<B, C> {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
-        let again =
-            RmsNormAgain::<B> { x: x.id(), weight: weight.id(), eps, backend: PhantomData };
+        let again = RmsNormAgain::<B> {
+            x: x.id(),
+            weight: weight.id(),
+            eps,
+            backend: PhantomData,
+        };
         let prepared = RmsNormBackward
             .prepare::<C>([x.node(), weight.node()])
             .memory_bound()
@@ -118,9 +130,11 @@ impl<B: RmsNormBackwardOps, C: CheckpointStrategy> RmsNormOps for Autodiff<B, C>
                 let out = B::rms_norm(x.into_primitive(), weight.into_primitive(), eps);
                 prepared.finish(state, out)
             }
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::rms_norm(x.into_primitive(), weight.into_primitive(), eps))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::rms_norm(
+                x.into_primitive(),
+                weight.into_primitive(),
+                eps,
+            )),
         }
     }
 }

@@ -11,8 +11,21 @@ use crate::kernels::flex::{CHUNK_ELEMENTS, contiguous, dims, indices, tensor_of,
 use crate::kernels::simd::vectorized;
 
 impl RotaryOps for Flex {
-    fn rotary(x: FlexTensor, positions: FlexTensor, cos: FlexTensor, sin: FlexTensor) -> FlexTensor {
-        rotate(x, &Angles { positions, cos, sin }, 1.0)
+    fn rotary(
+        x: FlexTensor,
+        positions: FlexTensor,
+        cos: FlexTensor,
+        sin: FlexTensor,
+    ) -> FlexTensor {
+        rotate(
+            x,
+            &Angles {
+                positions,
+                cos,
+                sin,
+            },
+            1.0,
+        )
     }
 }
 
@@ -38,14 +51,20 @@ fn rotate(x: FlexTensor, angles: &Angles<Flex>, direction: f32) -> FlexTensor {
         (&cos[row.clone()], &sin[row])
     };
     if let Some(values) = x.try_storage_mut::<f32>() {
-        values.par_chunks_mut(tokens * width).zip(positions.par_chunks(tokens)).for_each(
-            |(chunk, positions)| {
+        values
+            .par_chunks_mut(tokens * width)
+            .zip(positions.par_chunks(tokens))
+            .for_each(|(chunk, positions)| {
                 for (heads, position) in chunk.chunks_exact_mut(width).zip(positions) {
                     let (cos, sin) = token(*position);
-                    vectorized(RotateInPlace { heads, cos, sin, direction });
+                    vectorized(RotateInPlace {
+                        heads,
+                        cos,
+                        sin,
+                        direction,
+                    });
                 }
-            },
-        );
+            });
         return x;
     }
     let values = x.storage::<f32>();
@@ -57,7 +76,13 @@ fn rotate(x: FlexTensor, angles: &Angles<Flex>, direction: f32) -> FlexTensor {
             let pairs = out.chunks_exact_mut(width).zip(chunk.chunks_exact(width));
             for ((out, heads), position) in pairs.zip(positions) {
                 let (cos, sin) = token(*position);
-                vectorized(Rotate { heads, out, cos, sin, direction });
+                vectorized(Rotate {
+                    heads,
+                    out,
+                    cos,
+                    sin,
+                    direction,
+                });
             }
         });
     tensor_of(out, x.shape())

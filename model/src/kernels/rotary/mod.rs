@@ -40,9 +40,21 @@ pub fn rotary(
     sin: Tensor<2>,
 ) -> Tensor<4> {
     let [batch, len, _, head_dim] = x.dims();
-    assert_eq!(positions.dims(), [batch, len], "rotary: positions must be [B, T]");
-    assert_eq!(cos.dims(), sin.dims(), "rotary: cos and sin must have one shape");
-    assert_eq!(cos.dims()[1] * 2, head_dim, "rotary: tables must be [P, H/2]");
+    assert_eq!(
+        positions.dims(),
+        [batch, len],
+        "rotary: positions must be [B, T]"
+    );
+    assert_eq!(
+        cos.dims(),
+        sin.dims(),
+        "rotary: cos and sin must have one shape"
+    );
+    assert_eq!(
+        cos.dims()[1] * 2,
+        head_dim,
+        "rotary: tables must be [P, H/2]"
+    );
     if !(is_flex_f32(&x) && is_flex_f32(&cos) && is_flex_f32(&sin)) {
         return reference::rotary(x, positions, cos, sin);
     }
@@ -80,7 +92,11 @@ pub(crate) struct Angles<B: Backend> {
 
 impl<B: Backend> Clone for Angles<B> {
     fn clone(&self) -> Self {
-        Self { positions: self.positions.clone(), cos: self.cos.clone(), sin: self.sin.clone() }
+        Self {
+            positions: self.positions.clone(),
+            cos: self.cos.clone(),
+            sin: self.sin.clone(),
+        }
     }
 }
 
@@ -120,7 +136,11 @@ struct RotaryAgain<B: Backend> {
 impl<B: RotaryOps> RetroForward for RotaryAgain<B> {
     fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
         let x = states.get_state::<FloatTensor<B>>(&self.x);
-        let Angles { positions, cos, sin } = self.angles.clone();
+        let Angles {
+            positions,
+            cos,
+            sin,
+        } = self.angles.clone();
         states.save(out_node, B::rotary(x, positions, cos, sin));
     }
 }
@@ -133,15 +153,26 @@ impl<B: RotaryBackwardOps, C: CheckpointStrategy> RotaryOps for Autodiff<B, C> {
         sin: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
-        let angles = Angles::<B> { positions, cos, sin };
-        let again = RotaryAgain { x: x.id(), angles: angles.clone() };
+        let angles = Angles::<B> {
+            positions,
+            cos,
+            sin,
+        };
+        let again = RotaryAgain {
+            x: x.id(),
+            angles: angles.clone(),
+        };
         let prepared = RotaryBackward
             .prepare::<C>([x.node()])
             .memory_bound()
             .retro_forward(again)
             .parents([&x])
             .stateful();
-        let Angles { positions, cos, sin } = angles.clone();
+        let Angles {
+            positions,
+            cos,
+            sin,
+        } = angles.clone();
         let out = B::rotary(x.into_primitive(), positions, cos, sin);
         match prepared {
             OpsKind::Tracked(prepared) => prepared.finish(angles, out),
