@@ -6,6 +6,7 @@ use clap::Args;
 
 /// The command line of a training stage.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct StageArgs {
     /// The stage's settings, a TOML file [default: configs/STAGE.toml]
     #[arg(long, value_name = "FILE")]

@@ -56,18 +56,18 @@ pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
         let answers = engine.answer_all(&prompts, &config)?;
         for (item, answer) in batch.iter().zip(answers) {
             let text = answer.text.trim();
-            let score = match scores.iter_mut().find(|score| score.task == item.task) {
-                Some(score) => score,
-                None => {
-                    scores.push(Score {
-                        task: item.task,
-                        num_items: 0,
-                        num_right: 0,
-                        example: format!("{} → {text}", item.prompt),
-                    });
-                    scores.last_mut().expect("one was just pushed")
-                }
-            };
+            let known = scores.iter().position(|score| score.task == item.task);
+            let index = known.unwrap_or(scores.len());
+            if known.is_none() {
+                let example = format!("{} → {text}", item.prompt);
+                scores.push(Score {
+                    task: item.task,
+                    num_items: 0,
+                    num_right: 0,
+                    example,
+                });
+            }
+            let score = &mut scores[index];
             score.num_items += 1;
             score.num_right += usize::from(text == item.answer);
         }

@@ -1,6 +1,7 @@
 //! The whole pipeline on the playground corpus: tokenizer, base model, chat model, exam. It calls
 //! the very functions that the stages call, with configs of the same kind.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use dataset::Message;
 use dataset::playground::{Playground, PlaygroundConfig};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
@@ -161,6 +163,11 @@ impl Paths {
             .iter()
             .map(|row| json!({ "conversations": row }));
         self.write_lines("conversations.jsonl", rows)?;
+        let turns = playground
+            .rows
+            .iter()
+            .map(|row| json!({ "text": plain_turns(row) }));
+        self.write_lines("turns.jsonl", turns)?;
         let exam = playground.exam.iter().map(|item| json!(item));
         self.write_lines("exam.jsonl", exam)?;
         self.write("model.json", MODEL)
@@ -171,7 +178,10 @@ impl Paths {
         name: &str,
         lines: impl Iterator<Item = serde_json::Value>,
     ) -> Result<()> {
-        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let mut text = String::new();
+        for line in lines {
+            let _ = writeln!(text, "{line}");
+        }
         self.write(name, &text)
     }
 
@@ -218,6 +228,15 @@ impl Paths {
     }
 }
 
+/// A conversation as plain text: the tokenizer learns the words of the chat template from it.
+fn plain_turns(row: &[Message]) -> String {
+    let mut text = String::new();
+    for turn in row {
+        let _ = writeln!(text, "{}\n{}", turn.role, turn.content);
+    }
+    text
+}
+
 /// A path as a TOML string, whatever characters it has.
 fn toml_path(path: &Path) -> toml::Value {
     toml::Value::String(path.display().to_string())
@@ -225,7 +244,10 @@ fn toml_path(path: &Path) -> toml::Value {
 
 fn train_tokenizer(paths: &Paths) -> Result<()> {
     let documents = toml_path(&paths.data.join("documents.jsonl"));
-    let overrides = [format!("sources=[{{ path = {documents} }}]")];
+    let turns = toml_path(&paths.data.join("turns.jsonl"));
+    let overrides = [format!(
+        "sources=[{{ path = {documents} }}, {{ path = {turns} }}]"
+    )];
     let config: TokenizerConfig =
         parse_config(TOKENIZER, "0-tokenizer.quickstart.toml", &overrides)?;
     let sample = SampleConfig {

@@ -69,10 +69,6 @@ impl CausalLm {
     /// # Panics
     ///
     /// If the shapes differ or a row is longer than `max_position_embeddings`.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a tensor is a handle, and is passed like every other tensor here"
-    )]
     pub fn forward(&self, input_ids: Tensor<2, Int>, positions: Tensor<2, Int>) -> Tensor<3> {
         let [batch, len] = input_ids.dims();
         assert_shape!(positions, [batch, len]);

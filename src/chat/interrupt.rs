@@ -18,19 +18,24 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    pub(super) fn install() -> Result<Self> {
-        let state = Arc::new(AtomicU8::new(IDLE));
-        let seen_by_handler = Arc::clone(&state);
+    pub(super) fn new() -> Self {
+        Self {
+            state: Arc::new(AtomicU8::new(IDLE)),
+        }
+    }
+
+    /// Takes the signal over, from whoever had it before.
+    pub(super) fn install(&self) -> Result<()> {
+        let state = Arc::clone(&self.state);
         ctrlc::set_handler(move || {
-            let is_answering = seen_by_handler
+            let is_answering = state
                 .compare_exchange(ANSWERING, REQUESTED, Ordering::SeqCst, Ordering::SeqCst)
                 .is_ok();
             if !is_answering {
                 std::process::exit(EXIT_CODE);
             }
         })
-        .context("the signal handler could not be installed")?;
-        Ok(Self { state })
+        .context("the signal handler could not be installed")
     }
 
     pub(super) fn answer_begins(&self) {

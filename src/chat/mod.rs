@@ -54,7 +54,7 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         config,
         next_seed: args.seed,
         show_speed: args.show_speed,
-        interrupt: Interrupt::install()?,
+        interrupt: Interrupt::new(),
     };
     let outcome = match &args.prompt {
         Some(prompt) => chat.answer_once(prompt),
@@ -85,6 +85,7 @@ struct Chat<'a> {
 
 impl Chat<'_> {
     fn answer_once(&mut self, prompt: &str) -> Result<()> {
+        self.interrupt.install()?;
         let mut text = prompt.to_owned();
         if prompt == "-" {
             text.clear();
@@ -103,6 +104,9 @@ impl Chat<'_> {
     fn converse(&mut self) -> Result<()> {
         eprintln!("/help lists the commands, Ctrl-C ends an answer, Ctrl-D leaves");
         let mut editor = DefaultEditor::new().context("the terminal cannot be read")?;
+        // After the editor, which takes SIGINT for as long as it lives and does nothing with it
+        // while no line is read.
+        self.interrupt.install()?;
         loop {
             let line = match editor.readline("> ") {
                 Ok(line) => line,

@@ -29,7 +29,7 @@ fn every_config_is_what_print_config_prints() {
     for entry in fs::read_dir("configs").unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if !name.ends_with(".toml") {
+        if path.extension().is_none_or(|ending| ending != "toml") {
             continue;
         }
         let expected = match name.split('.').next().unwrap() {

@@ -1,1 +1,13 @@
-//! Every command end to end on a tiny model, on the CPU.
+//! Every command as its user runs it: real processes on a tiny model, on the CPU.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what a fixture cannot do fails its test"
+)]
+
+mod bad_input;
+mod configs;
+mod killed;
+mod pipeline;
+mod readme;
+mod workplace;

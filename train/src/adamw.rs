@@ -1,8 +1,8 @@
 //! AdamW's update of one parameter.
 //!
-//! Source: Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2, in PyTorch's order of operations.
-//! Burn's own AdamW corrects the moments by factors computed in f32, where `1 - 0.999` has lost three
-//! digits, and keys its state by ids that change from process to process.
+//! Source: Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2, in PyTorch's order of
+//! operations. Burn's own AdamW corrects the moments by factors computed in f32, where `1 - 0.999`
+//! has lost three digits, and keys its state by ids that change from process to process.
 
 use burn::prelude::*;
 use rayon::prelude::*;

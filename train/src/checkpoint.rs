@@ -1,7 +1,8 @@
-//! Checkpoints: everything a run needs to go on bit for bit, complete on the disk or not there at all.
+//! Checkpoints: everything a run needs to go on bit for bit, complete on the disk or not there at
+//! all.
 //!
-//! A checkpoint is a folder `step_000500`. It is written under another name, brought to the disk, and
-//! only then given its own, so a folder with that name is always complete. Loading verifies the
+//! A checkpoint is a folder `step_000500`. It is written under another name, brought to the disk,
+//! and only then given its own, so a folder with that name is always complete. Loading verifies the
 //! SHA-256 of every file. All randomness of training is a function of the config's seed and of
 //! counters (the loader's cursor, the step), so the counters are the state of every generator.
 

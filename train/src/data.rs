@@ -39,7 +39,10 @@ pub enum DataError {
         source: ChatError,
     },
     /// Conversations need a template.
-    #[error("{}: the tokenizer has no chat template, expected one for training on conversations", path.display())]
+    #[error(
+        "{}: the tokenizer has no chat template, expected one for training on conversations",
+        path.display()
+    )]
     NoTemplate {
         /// File or folder of the tokenizer.
         path: PathBuf,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use dataset::Tokenizer;
 use model::CausalLm;
 use model::hf::{self, HfError};
+use model::training_record::{TrainingRecord, TrainingRecordError};
 
 /// Name of the folder inside the run's folder.
 pub const FINAL: &str = "final";
@@ -20,7 +21,7 @@ pub enum ExportError {
         /// Folder that was being written.
         path: PathBuf,
         /// What went wrong.
-        source: HfError,
+        source: Box<HfError>,
     },
     /// The tokenizer cannot be written.
     #[error("{}: the tokenizer cannot be written", path.display())]
@@ -30,6 +31,9 @@ pub enum ExportError {
         /// What went wrong.
         source: dataset::TokenizerError,
     },
+    /// What the model was trained for cannot be written down.
+    #[error(transparent)]
+    Record(#[from] TrainingRecordError),
     /// The folder cannot be put in its place.
     #[error("{}: cannot be written", path.display())]
     Io {
@@ -45,7 +49,12 @@ pub enum ExportError {
 /// # Errors
 ///
 /// When something cannot be written.
-pub fn export(run: &Path, model: &CausalLm, tokenizer: &Tokenizer) -> Result<PathBuf, ExportError> {
+pub fn export(
+    run: &Path,
+    model: &CausalLm,
+    tokenizer: &Tokenizer,
+    record: &TrainingRecord,
+) -> Result<PathBuf, ExportError> {
     let folder = run.join(FINAL);
     let writing = run.join(format!(".writing-{FINAL}"));
     let io_error = |source| ExportError::Io {
@@ -55,9 +64,11 @@ pub fn export(run: &Path, model: &CausalLm, tokenizer: &Tokenizer) -> Result<Pat
     if writing.exists() {
         fs::remove_dir_all(&writing).map_err(io_error)?;
     }
-    write_folder(&writing, model, tokenizer).inspect_err(|_| {
-        let _ = fs::remove_dir_all(&writing);
-    })?;
+    write_folder(&writing, model, tokenizer)
+        .and_then(|()| record.save(&writing).map_err(ExportError::from))
+        .inspect_err(|_| {
+            let _ = fs::remove_dir_all(&writing);
+        })?;
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(io_error)?;
     }
@@ -80,9 +91,9 @@ pub fn write_folder(
         path: path(),
         source,
     })?;
-    hf::save_model(model, folder).map_err(|source| ExportError::Model {
+    hf::save_model(model, folder).map_err(|error| ExportError::Model {
         path: path(),
-        source,
+        source: Box::new(error),
     })?;
     tokenizer
         .save(folder)

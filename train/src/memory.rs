@@ -1,7 +1,7 @@
 //! Memory of a training run, estimated from shapes before anything is allocated.
 //!
-//! Axis letters: `M` slots of a micro-batch (`B * T`), `D` hidden size, `I` intermediate size, `Q` query
-//! width (heads times head size), `K` key/value width, `V` vocabulary.
+//! Axis letters: `M` slots of a micro-batch (`B * T`), `D` hidden size, `I` intermediate size, `Q`
+//! query width (heads times head size), `K` key/value width, `V` vocabulary.
 
 use std::fmt;
 
@@ -50,10 +50,11 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// Estimate from shapes, for f32.
     ///
-    /// Kept per layer and slot: the residual stream before both norms and both norms' outputs (`4 D`),
-    /// queries and the attention's output (`2 Q`), keys and values (`2 K`), gate, up and their product
-    /// (`3 I`), and with QK-norm queries and keys once more. Recomputing keeps `D` per layer and all
-    /// of one layer. The backward pass holds up to three tensors of the widest kind besides.
+    /// Kept per layer and slot: the residual stream before both norms and both norms' outputs (`4
+    /// D`), queries and the attention's output (`2 Q`), keys and values (`2 K`), gate, up and their
+    /// product (`3 I`), and with QK-norm queries and keys once more. Recomputing keeps `D` per
+    /// layer and all of one layer. The backward pass holds up to three tensors of the widest kind
+    /// besides.
     pub fn new(model: &ModelConfig, inputs: MemoryInputs) -> Self {
         let num_params = model.num_params() as u64;
         let slots = (inputs.micro_batch_size * inputs.seq_len) as u64;

@@ -44,7 +44,8 @@ mod tests {
         [(mean - spread).sqrt(), (mean + spread).sqrt()]
     }
 
-    /// The iteration's published range: it does not converge to 1 but stays within about 0.7 to 1.2.
+    /// The iteration's published range: it does not converge to 1 but stays within about 0.7 to
+    /// 1.2.
     #[test]
     fn singular_values_come_near_one() {
         let device = Device::flex();

@@ -1,11 +1,11 @@
 //! Weight updates: AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
 //!
-//! Sources: AdamW as PyTorch computes it (Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm 2);
-//! Muon (Jordan et al. 2024) with the step size of Liu et al. 2025, arXiv:2502.16982, eq. 4, which lets
-//! it share AdamW's learning rate and weight decay.
+//! Sources: AdamW as PyTorch computes it (Loshchilov and Hutter 2019, arXiv:1711.05101, Algorithm
+//! 2); Muon (Jordan et al. 2024) with the step size of Liu et al. 2025, arXiv:2502.16982, eq. 4,
+//! which lets it share AdamW's learning rate and weight decay.
 //!
-//! The state is keyed by a parameter's path in the model, because Burn's parameter ids are drawn anew
-//! in every process. Moments are f32.
+//! The state is keyed by a parameter's path in the model, because Burn's parameter ids are drawn
+//! anew in every process. Moments are f32.
 
 use std::collections::BTreeMap;
 
@@ -34,21 +34,25 @@ pub enum OptimizerKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// Update rule: "adamw", or "muon" (Muon for the matrices inside the layers, AdamW for the rest).
+    /// Update rule: "adamw", or "muon" (Muon for the matrices inside the layers, AdamW for the
+    /// rest).
     pub kind: OptimizerKind,
     /// Peak learning rate, above 0; Muon's steps are scaled so that the same value fits both.
     pub lr: f64,
-    /// Decay rates of AdamW's running means of the gradient and of its square, each from 0 to below 1.
+    /// Decay rates of AdamW's running means of the gradient and of its square, each from 0 to below
+    /// 1.
     pub betas: [f64; 2],
     /// Added to AdamW's denominator, above 0.
     pub eps: f64,
     /// Momentum of Muon, from 0 to below 1.
     pub muon_momentum: f64,
-    /// Decoupled weight decay, 0 or more, on tensors of two or more dimensions (the embedding is one).
+    /// Decoupled weight decay, 0 or more, on tensors of two or more dimensions (the embedding is
+    /// one).
     pub weight_decay: f64,
     /// Decay every tensor, norms included, as MiniMind does.
     pub decay_everything: bool,
-    /// Longest gradient (norm over all parameters) that is used as it is; a longer one is scaled down to it. Above 0.
+    /// Longest gradient (norm over all parameters) that is used as it is; a longer one is scaled
+    /// down to it. Above 0.
     pub max_grad_norm: f64,
 }
 
@@ -87,6 +91,10 @@ impl OptimizerConfig {
 
 /// What one parameter's updates are remembered by.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one handle more or less, in a map of a few hundred entries"
+)]
 pub enum ParamState {
     /// AdamW's running means of the gradient and of its square, flattened.
     AdamW {
@@ -123,8 +131,9 @@ impl Optimizer {
 
     /// The model after one update.
     ///
-    /// Gradients are multiplied by `grad_scale` on the way: the trainer sums losses over micro-batches,
-    /// so dividing by the number of trained tokens and clipping are one multiplication.
+    /// Gradients are multiplied by `grad_scale` on the way: the trainer sums losses over
+    /// micro-batches, so dividing by the number of trained tokens and clipping are one
+    /// multiplication.
     pub fn step<M: Module>(
         &mut self,
         model: M,
@@ -298,7 +307,8 @@ mod tests {
         p
     }
 
-    /// Expected values from PyTorch's AdamW formula, computed in f64 beside the tensors' own gradients.
+    /// Expected values from PyTorch's AdamW formula, computed in f64 beside the tensors' own
+    /// gradients.
     #[test]
     fn adamw_is_pytorchs_and_decays_matrices_only() {
         let config = OptimizerConfig {
@@ -339,8 +349,9 @@ mod tests {
         }
     }
 
-    /// By hand: y = sum of squares of x W + b at W = 0, b = 0 has no gradient; at b = (1, 2) the bias
-    /// gradient is 2 rows * 2 b = (4, 8) and the weight gradient 2 b times the column sums of x.
+    /// By hand: y = sum of squares of x W + b at W = 0, b = 0 has no gradient; at b = (1, 2) the
+    /// bias gradient is 2 rows * 2 b = (4, 8) and the weight gradient 2 b times the column sums of
+    /// x.
     #[test]
     fn the_norm_covers_all_parameters() {
         let model = linear([[0.0, 0.0], [0.0, 0.0]], [1.0, 2.0]);

@@ -43,7 +43,8 @@ pub struct TrainPlan {
     pub total_tokens: Option<u64>,
     /// Passes over the data; `None` when the run's length is in minutes.
     pub epochs: Option<f64>,
-    /// Checkpoints that are written by step and at the end; more come by the clock and for the best.
+    /// Checkpoints that are written by step and at the end; more come by the clock and for the
+    /// best.
     pub num_checkpoints: usize,
     /// Estimated peak memory.
     pub memory: MemoryEstimate,

@@ -1,4 +1,5 @@
-//! Activation checkpointing: keep each layer's input only, and run the layer again in the backward pass.
+//! Activation checkpointing: keep each layer's input only, and run the layer again in the backward
+//! pass.
 //!
 //! Source: Chen et al. 2016, arXiv:1604.06174. Burn's own strategy recomputes cheap operations and
 //! keeps every matrix product, which is most of a decoder's memory; cutting at the layers instead

@@ -1,4 +1,5 @@
-//! A run from start to end: folder, checkpoint to go on from, loop, export. The same for every stage.
+//! A run from start to end: folder, checkpoint to go on from, loop, export. The same for every
+//! stage.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use model::CausalLm;
+use model::training_record::TrainingRecord;
 use serde_json::Value;
 
 use crate::checkpoint::{self, CheckpointError, TrainState};
@@ -169,6 +171,10 @@ pub(crate) fn run<S: Stage>(
         on_start(&mut prepared, &model, &folder)?;
     }
 
+    let record = TrainingRecord {
+        stage: prepared.plan.stage.to_owned(),
+        is_chat_tuned: prepared.stage.teaches_chat(),
+    };
     let tokenizer = prepared.start.tokenizer;
     let mut trainer = Trainer::new(TrainerParts {
         stage: prepared.stage,
@@ -194,7 +200,7 @@ pub(crate) fn run<S: Stage>(
         });
     }
     Ok(Outcome::Completed(RunSummary {
-        final_dir: export(folder.path(), &model, &tokenizer)?,
+        final_dir: export(folder.path(), &model, &tokenizer, &record)?,
         steps: state.step,
         tokens: state.tokens,
         skipped_steps: state.skipped.total,

@@ -33,7 +33,10 @@ pub enum IfExists {
 #[derive(Debug, thiserror::Error)]
 pub enum RunFolderError {
     /// The folder holds an earlier run.
-    #[error("{}: holds a run already; resume it, overwrite it or choose another folder", path.display())]
+    #[error(
+        "{}: holds a run already; resume it, overwrite it or choose another folder",
+        path.display()
+    )]
     Exists {
         /// The folder.
         path: PathBuf,
@@ -169,7 +172,10 @@ fn artefacts(folder: &Path) -> Result<Vec<PathBuf>, RunFolderError> {
 
 /// Whether a name is of something half-written or half-deleted by a process that was killed.
 pub(crate) fn is_leftover(name: &str) -> bool {
-    name.starts_with(".writing-") || name.starts_with(".deleting-") || name.ends_with(".tmp")
+    let is_half_written = Path::new(name)
+        .extension()
+        .is_some_and(|ending| ending == "tmp");
+    name.starts_with(".writing-") || name.starts_with(".deleting-") || is_half_written
 }
 
 fn remove(path: &Path) -> Result<(), RunFolderError> {

@@ -1,7 +1,9 @@
-//! Learning rate as a function of the optimizer step: warm-up, then cosine, linear, WSD or constant.
+//! Learning rate as a function of the optimizer step: warm-up, then cosine, linear, WSD or
+//! constant.
 //!
-//! Source: cosine as MiniMind v1 has it (half a cosine down to a floor); WSD (warm-up, stable, decay)
-//! as torchtitan's `linear_warmup_stable_decay`, whose decay begins one step after the stable part.
+//! Source: cosine as MiniMind v1 has it (half a cosine down to a floor); WSD (warm-up, stable,
+//! decay) as torchtitan's `linear_warmup_stable_decay`, whose decay begins one step after the
+//! stable part.
 
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,8 @@ pub enum DecayShape {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// Shape of the learning rate curve: "cosine", "linear", "wsd" (warm-up, stable, decay) or "constant".
+    /// Shape of the learning rate curve: "cosine", "linear", "wsd" (warm-up, stable, decay) or
+    /// "constant".
     pub kind: ScheduleKind,
     /// Share of the run over which the learning rate climbs from 0 to its peak, from 0 to 1.
     pub warmup_ratio: f64,
@@ -46,7 +49,8 @@ pub struct ScheduleConfig {
     pub warmup_steps: usize,
     /// Learning rate at the end as a share of the peak, from 0 to 1; not used by "constant".
     pub min_lr_ratio: f64,
-    /// Share of the run over which "wsd" decays at its end, from 0 to 1; not used by the other kinds.
+    /// Share of the run over which "wsd" decays at its end, from 0 to 1; not used by the other
+    /// kinds.
     pub decay_ratio: f64,
     /// Shape of the decay of "wsd": "linear", "sqrt" or "cosine".
     pub decay_shape: DecayShape,
@@ -273,7 +277,8 @@ mod tests {
         assert!((0..=1000).all(|step| schedule.lr_at(f64::from(step)) <= 5e-4));
     }
 
-    /// torchtitan's values for T 1000, w 100, decay 0.2, recorded for 0-based steps; ours count from 1.
+    /// torchtitan's values for T 1000, w 100, decay 0.2, recorded for 0-based steps; ours count
+    /// from 1.
     #[test]
     fn wsd_matches_torchtitan() {
         let table = [
@@ -327,7 +332,8 @@ mod tests {
         assert_lrs(&schedule, &[(1.0, 0.25), (4.0, 1.0), (10.0, 1.0)]);
     }
 
-    /// By hand: a run of 100 s with 10 % warm-up is at half its peak after 5 s and at the floor at 100 s.
+    /// By hand: a run of 100 s with 10 % warm-up is at half its peak after 5 s and at the floor at
+    /// 100 s.
     #[test]
     fn a_run_in_minutes_moves_with_the_seconds_trained() {
         let config = ScheduleConfig {

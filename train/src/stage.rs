@@ -54,6 +54,11 @@ pub trait Stage {
     /// When the data cannot be read.
     fn next_batch(&mut self) -> Result<Self::Batch, StageError>;
 
+    /// Whether the model learns to answer in its tokenizer's chat template.
+    fn teaches_chat(&self) -> bool {
+        false
+    }
+
     /// Tokens of a batch, padding not counted.
     fn num_tokens(&self, batch: &Self::Batch) -> usize;
 

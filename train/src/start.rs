@@ -20,7 +20,7 @@ pub enum StartError {
         /// File or folder of the model.
         path: PathBuf,
         /// What went wrong.
-        source: HfError,
+        source: Box<HfError>,
     },
     /// The tokenizer cannot be read.
     #[error("{}: the tokenizer cannot be read", path.display())]
@@ -32,7 +32,8 @@ pub enum StartError {
     },
     /// The tokenizer has ids that the model has no embedding for.
     #[error(
-        "{}: the tokenizer has {found} tokens, expected at most the model's vocab_size = {vocab_size}",
+        "{}: the tokenizer has {found} tokens, expected at most the model's vocab_size = \
+         {vocab_size}",
         path.display()
     )]
     Vocabulary {
@@ -66,7 +67,7 @@ impl Start {
         let path = if is_fresh { &model.config } else { &model.from };
         let mut model_config = ModelConfig::load(path).map_err(|error| StartError::Model {
             path: path.clone(),
-            source: error.into(),
+            source: Box::new(error.into()),
         })?;
         let path = &tokenizer.path;
         let tokenizer = Tokenizer::load(path).map_err(|source| StartError::Tokenizer {
@@ -91,9 +92,9 @@ impl Start {
         if self.from.as_os_str().is_empty() {
             return Ok(CausalLm::new(&self.model_config, seed, device));
         }
-        hf::load_model(&self.from, device).map_err(|source| StartError::Model {
+        hf::load_model(&self.from, device).map_err(|error| StartError::Model {
             path: self.from.clone(),
-            source,
+            source: Box::new(error),
         })
     }
 }

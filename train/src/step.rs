@@ -14,7 +14,8 @@ use crate::stage::{Stage, StageError};
 
 /// Loss and gradients of a step's micro-batches, summed over everything that is trained on.
 ///
-/// Sums, not means: a mean per micro-batch would weigh a token by how few others its micro-batch has.
+/// Sums, not means: a mean per micro-batch would weigh a token by how few others its micro-batch
+/// has.
 pub struct SummedStep {
     /// Tokens read, padding not counted.
     pub tokens: usize,

@@ -129,6 +129,10 @@ impl Stage for TokenStage {
         Ok(prefetched.batch)
     }
 
+    fn teaches_chat(&self) -> bool {
+        self.prompt_kind == PromptKind::Chat
+    }
+
     fn num_tokens(&self, batch: &TokenBatch) -> usize {
         batch.num_tokens()
     }

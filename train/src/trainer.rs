@@ -52,7 +52,8 @@ pub enum LoopError {
 /// Everything that one run of the loop works with.
 pub struct Trainer<S: Stage> {
     stage: S,
-    // Taken out only while the optimizer replaces it: a second handle would forbid updates in place.
+    // Taken out only while the optimizer replaces it: a second handle would forbid updates in
+    // place.
     model: Option<CausalLm>,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -145,7 +146,7 @@ impl<S: Stage> Trainer<S> {
         let started = Instant::now();
         let lr = self.schedule.lr_at(self.position());
         let num_micro_batches = self.config.train.grad_accumulation_steps;
-        let model = self.model.as_ref().expect(MODEL_IS_HERE);
+        let model = here(self.model.as_ref());
         let summed = SummedStep::new(&mut self.stage, model, num_micro_batches, &self.stop)?;
         // What a stop interrupts is dropped: the checkpoint goes on from the step's beginning.
         let Some(summed) = summed else {
@@ -188,7 +189,7 @@ impl<S: Stage> Trainer<S> {
 
     /// The model as trained so far.
     pub fn model(&self) -> &CausalLm {
-        self.model.as_ref().expect(MODEL_IS_HERE)
+        here(self.model.as_ref())
     }
 
     /// Mean loss of the last step that this process took, in nats per token.
@@ -204,7 +205,7 @@ impl<S: Stage> Trainer<S> {
     /// Completes the reports and gives the folder and the model back.
     pub fn finish(self) -> (RunFolder, CausalLm) {
         self.reporter.finish();
-        (self.run, self.model.expect(MODEL_IS_HERE))
+        (self.run, taken(self.model))
     }
 
     fn apply_or_skip(&mut self, summed: SummedStep, lr: f64) -> Result<(), LoopError> {
@@ -217,7 +218,7 @@ impl<S: Stage> Trainer<S> {
                 .skipped
                 .skipped(step, reason, self.config.guard.max_skipped_steps)?;
         } else {
-            let model = self.model.take().expect(MODEL_IS_HERE);
+            let model = taken(self.model.take());
             let max_grad_norm = self.config.optimizer.max_grad_norm;
             self.model = Some(summed.apply(model, &mut self.optimizer, lr, max_grad_norm));
             self.state.skipped.applied();
@@ -254,7 +255,7 @@ impl<S: Stage> Trainer<S> {
 
     /// Scores the held-out split; returns whether it is the best score so far.
     fn validate(&mut self) -> Result<bool, LoopError> {
-        let model = self.model.as_ref().expect(MODEL_IS_HERE);
+        let model = here(self.model.as_ref());
         let Some(held_out) = self.stage.validate(model)? else {
             return Ok(false);
         };
@@ -275,10 +276,7 @@ impl<S: Stage> Trainer<S> {
     fn sample(&mut self) {
         let step = self.state.step as u64;
         for prompt in &self.config.samples.prompts {
-            match self
-                .stage
-                .sample(self.model.as_ref().expect(MODEL_IS_HERE), prompt)
-            {
+            match self.stage.sample(here(self.model.as_ref()), prompt) {
                 Ok(text) => {
                     let prompt = prompt.clone();
                     self.reporter
@@ -293,7 +291,7 @@ impl<S: Stage> Trainer<S> {
     fn save(&mut self) -> Result<(), LoopError> {
         self.state.elapsed_secs = self.elapsed_secs();
         let run = self.run.path();
-        let model = self.model.as_ref().expect(MODEL_IS_HERE);
+        let model = here(self.model.as_ref());
         checkpoint::save(run, model, &self.optimizer, &self.state)?;
         if self.config.checkpoint.keep_best && self.state.best_step == Some(self.state.step) {
             checkpoint::mark_best(run, self.state.step)?;
@@ -335,6 +333,14 @@ impl<S: Stage> Trainer<S> {
 }
 
 const MODEL_IS_HERE: &str = "the model is taken out only inside an update";
+
+fn here(model: Option<&CausalLm>) -> &CausalLm {
+    model.expect(MODEL_IS_HERE)
+}
+
+fn taken(model: Option<CausalLm>) -> CausalLm {
+    model.expect(MODEL_IS_HERE)
+}
 
 fn is_due(step: usize, every: usize) -> bool {
     every > 0 && step.is_multiple_of(every)

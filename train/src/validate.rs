@@ -50,7 +50,8 @@ pub fn score_batches(
 mod tests {
     use super::*;
 
-    /// A uniform model over V tokens needs log2(V) bits per token, so log2(V) * tokens / bytes per byte.
+    /// A uniform model over V tokens needs log2(V) bits per token, so log2(V) * tokens / bytes per
+    /// byte.
     #[test]
     fn a_uniform_model_needs_log2_of_the_vocabulary() {
         let (vocab_size, num_tokens, num_bytes) = (64.0f64, 30, 90.0);

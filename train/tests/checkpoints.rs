@@ -1,4 +1,5 @@
 //! Checkpoints on the disk: complete or not there, verified when read, pruned with care.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::path::Path;
@@ -121,7 +122,8 @@ fn a_flipped_byte_is_found_and_its_file_named() {
     }
 }
 
-/// A process killed while saving leaves a folder under another name, which is nothing to resume from.
+/// A process killed while saving leaves a folder under another name, which is nothing to resume
+/// from.
 #[test]
 fn a_half_written_checkpoint_is_not_seen_and_is_cleared_away() {
     let run = tempfile::tempdir().unwrap();

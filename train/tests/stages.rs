@@ -1,4 +1,5 @@
 //! Pretraining and instruction tuning from files to an exported model, on a tiny decoder.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -295,8 +296,8 @@ fn curve_inputs_are_written_when_asked_for() {
     assert_eq!(initial.config().vocab_size, 300);
 }
 
-/// By hand: 8 steps of 2 x 2 rows of 32 slots, 2 checkpoints by step and one at the end; AdamW keeps
-/// two moments per parameter beside the weight.
+/// By hand: 8 steps of 2 x 2 rows of 32 slots, 2 checkpoints by step and one at the end; AdamW
+/// keeps two moments per parameter beside the weight.
 #[test]
 fn the_plan_counts_steps_tokens_and_bytes() {
     let world = World::new();

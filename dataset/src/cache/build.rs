@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::hashes::{ContentHashes, Stamp};
 use super::progress::{BuildPhase, BuildProgress};
-use super::shard::{FORMAT, Shard, ShardWriter};
+use super::shard::{FORMAT, Shard};
+use super::write::ShardWriter;
 use super::{CacheError, DocumentTokens, TokenShards, hex};
 use crate::source::{Documents, SourceConfig, SourceError};
 use crate::tokenizer::Tokenizer;

@@ -9,6 +9,7 @@ mod build;
 mod hashes;
 mod progress;
 mod shard;
+mod write;
 
 use std::io;
 use std::ops::Range;

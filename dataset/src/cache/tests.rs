@@ -293,7 +293,7 @@ fn documents_come_back_from_memory_and_from_disk() {
         document(30, Some(3)),
     ];
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = shard::ShardWriter::create(folder.path(), "key", 100_003, true).unwrap();
+    let mut writer = write::ShardWriter::create(folder.path(), "key", 100_003, true).unwrap();
     for document in &documents {
         writer.push(document).unwrap();
     }

@@ -1,4 +1,5 @@
-//! Which fields of a saved config and of the config of a resumed run differ, and which of them matter.
+//! Which fields of a saved config and of the config of a resumed run differ, and which of them
+//! matter.
 //!
 //! A resumed run continues the saved one bit for bit, so whatever changes its numbers must be the
 //! same. How often it is saved, scored, sampled and reported may change. The length may change

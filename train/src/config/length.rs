@@ -1,4 +1,5 @@
-//! Length of a run, written as one phrase: `"300 steps"`, `"2 epochs"`, `"1e9 tokens"`, `"30 minutes"`.
+//! Length of a run, written as one phrase: `"300 steps"`, `"2 epochs"`, `"1e9 tokens"`, `"30
+//! minutes"`.
 //!
 //! One field instead of four that exclude each other: overriding a config's length on the command
 //! line is then always one `--set`.

@@ -1,4 +1,5 @@
-//! Configs of the training stages: one struct per stage, a sentence for every field, checked as a whole.
+//! Configs of the training stages: one struct per stage, a sentence for every field, checked as a
+//! whole.
 
 mod difference;
 mod error;

@@ -11,9 +11,11 @@ use super::{ConfigError, Length};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
-    /// Hugging Face config.json giving the shape of a model that starts from random weights; empty when `from` is given.
+    /// Hugging Face config.json giving the shape of a model that starts from random weights; empty
+    /// when `from` is given.
     pub config: PathBuf,
-    /// Folder with weights to start from (a run's final/ or a Hugging Face model); empty when `config` is given.
+    /// Folder with weights to start from (a run's final/ or a Hugging Face model); empty when
+    /// `config` is given.
     pub from: PathBuf,
 }
 
@@ -51,7 +53,8 @@ impl ModelSection {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenizerSection {
-    /// Folder with tokenizer.json (a 0-tokenizer run, a final/ folder or a Hugging Face model), or a tokenizer.json.
+    /// Folder with tokenizer.json (a 0-tokenizer run, a final/ folder or a Hugging Face model), or
+    /// a tokenizer.json.
     pub path: PathBuf,
 }
 
@@ -77,15 +80,18 @@ impl TokenizerSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSection {
-    /// Length of the run: a number and "epochs", "steps", "tokens" or "minutes", such as "300 steps".
+    /// Length of the run: a number and "epochs", "steps", "tokens" or "minutes", such as "300
+    /// steps".
     pub length: Length,
     /// Sequences per forward and backward pass, at least 1; memory grows with it.
     pub micro_batch_size: usize,
-    /// Forward and backward passes per optimizer step, at least 1; the result is that of one larger batch.
+    /// Forward and backward passes per optimizer step, at least 1; the result is that of one larger
+    /// batch.
     pub grad_accumulation_steps: usize,
     /// Seed of the random weights, the order of the data, the held-out split and the samples.
     pub seed: u64,
-    /// Recompute each layer in the backward pass instead of keeping its activations: less memory, about a third more time.
+    /// Recompute each layer in the backward pass instead of keeping its activations: less memory,
+    /// about a third more time.
     pub activation_checkpointing: bool,
     /// Write the initial weights and the batches of this many first steps into the run's
     /// curve_inputs/, for a comparison with PyTorch; 0 writes nothing.
@@ -183,7 +189,8 @@ impl SamplesSection {
 pub struct CheckpointSection {
     /// Optimizer steps between two checkpoints; 0 saves by the clock and at the end only.
     pub every_steps: usize,
-    /// Minutes between two checkpoints, counted from the last one; 0 saves by steps and at the end only.
+    /// Minutes between two checkpoints, counted from the last one; 0 saves by steps and at the end
+    /// only.
     pub every_minutes: f64,
     /// Newest checkpoints that are kept, at least 1.
     pub keep_last: usize,
@@ -218,7 +225,8 @@ impl CheckpointSection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuardSection {
-    /// Steps in a row that may be skipped for a NaN or infinite loss or gradient, or for having no trained token; the next one ends the run.
+    /// Steps in a row that may be skipped for a NaN or infinite loss or gradient, or for having no
+    /// trained token; the next one ends the run.
     pub max_skipped_steps: usize,
 }
 

@@ -1,5 +1,8 @@
 //! A config as TOML text with each field's sentence above it.
 
+use std::collections::BTreeSet;
+
+use dataset::source::SourceConfig;
 use documented::DocumentedFields;
 use serde::Serialize;
 
@@ -13,13 +16,15 @@ use crate::schedule::ScheduleConfig;
 
 /// Gives the sentence that explains a field to users.
 pub trait FieldDocs {
-    /// Sentence of a field in a section (`""` for the sections themselves); `None` for unknown names.
+    /// Sentence of a field in a section (`""` for the sections themselves); `None` for unknown
+    /// names.
     fn field_doc(section: &str, field: &str) -> Option<&'static str>;
 }
 
 /// Sentence of a field of the sections that every stage has.
 pub(super) fn shared_field_doc(section: &str, field: &str) -> Option<&'static str> {
     let doc = match section {
+        "data.sources" => SourceConfig::get_field_docs(field),
         "model" => ModelSection::get_field_docs(field),
         "tokenizer" => TokenizerSection::get_field_docs(field),
         "train" => TrainSection::get_field_docs(field),
@@ -43,15 +48,19 @@ pub(super) fn shared_field_doc(section: &str, field: &str) -> Option<&'static st
 pub fn commented_toml<C: Serialize + FieldDocs>(config: &C) -> Result<String, toml::ser::Error> {
     let mut text = String::new();
     let mut section = String::new();
+    let mut explained = BTreeSet::new();
     for line in toml::to_string(config)?.lines() {
         let key = line.split_once(" = ").map(|(key, _)| key);
         let doc = if let Some(header) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            section = header.trim_matches(['[', ']']).to_owned();
-            C::field_doc("", &section)
+            header.trim_matches(['[', ']']).clone_into(&mut section);
+            let (parent, name) = section.rsplit_once('.').unwrap_or(("", &section));
+            C::field_doc(parent, name)
         } else {
             key.and_then(|key| C::field_doc(&section, key))
         };
-        for sentence in doc.unwrap_or_default().lines() {
+        // Of several sections of one name only the first is explained.
+        let is_first = explained.insert((section.clone(), key.map(str::to_owned)));
+        for sentence in doc.filter(|_| is_first).unwrap_or_default().lines() {
             text.push_str("# ");
             text.push_str(sentence.trim());
             text.push('\n');

@@ -26,7 +26,10 @@ pub(super) struct Product<'a, const A_TRANSPOSED: bool> {
 impl<const A_TRANSPOSED: bool> Product<'_, A_TRANSPOSED> {
     /// Every element the kernels touch lies inside the slices.
     fn assert_in_bounds(&self, lanes: usize) {
-        let last = |count: usize, stride: usize| count.saturating_sub(1) * stride;
+        let span = |count: usize, stride: usize, width: usize| match count {
+            0 => 0,
+            count => (count - 1) * stride + width,
+        };
         let (a_outer, a_inner) = if A_TRANSPOSED {
             (self.depth, self.rows)
         } else {
@@ -37,15 +40,15 @@ impl<const A_TRANSPOSED: bool> Product<'_, A_TRANSPOSED> {
             "columns of a tile are whole vectors"
         );
         assert!(
-            last(self.rows, self.out_stride) + self.cols <= self.out.len(),
+            span(self.rows, self.out_stride, self.cols) <= self.out.len(),
             "out of a tile"
         );
         assert!(
-            last(a_outer, self.a_stride) + a_inner <= self.a.len(),
+            span(a_outer, self.a_stride, a_inner) <= self.a.len(),
             "a of a tile"
         );
         assert!(
-            last(self.depth, self.b_stride) + self.cols <= self.b.len(),
+            span(self.depth, self.b_stride, self.cols) <= self.b.len(),
             "b of a tile"
         );
     }
