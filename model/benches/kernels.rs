@@ -91,7 +91,7 @@ fn main() {
     }
     if chosen("linear_cross_entropy") {
         let hidden = tracked(&[BATCH * LEN, HIDDEN]);
-        let weight = tracked(&[VOCAB, HIDDEN]) * 0.02;
+        let weight = (tracked(&[VOCAB, HIDDEN]) * 0.02).detach().require_grad();
         let shaped = || {
             let hidden = hidden.clone().reshape([BATCH * LEN, HIDDEN]);
             (hidden, weight.clone().reshape([VOCAB, HIDDEN]))
