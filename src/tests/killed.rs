@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::workplace::{Workplace, fails, hash, succeeds};
+use crate::fixture::{Fixture, fails, hash, succeeds};
 
 /// Longest time a test run takes, tens of times over.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -38,12 +38,12 @@ fn kill_after(mut child: Child, delay: Duration) -> bool {
 /// moments falls into a save.
 #[test]
 fn a_run_killed_many_times_ends_with_the_same_weights() {
-    let workplace = Workplace::new();
+    let fixture = Fixture::new();
     let settings = ["checkpoint.every_steps=1", "validation.every_steps=3"];
     let start = Instant::now();
-    succeeds(workplace.pretrain("whole", &settings));
+    succeeds(fixture.pretrain("whole", &settings));
     let whole = start.elapsed();
-    let expected = workplace.weights_hash("whole");
+    let expected = fixture.weights_hash("whole");
 
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut num_kills = 0;
@@ -55,7 +55,7 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
                 start.elapsed() < PATIENCE,
                 "round {round} does not get to its end"
             );
-            let mut command = workplace.pretrain(&run, &settings);
+            let mut command = fixture.pretrain(&run, &settings);
             command.arg("--resume");
             // Early kills hit the start and the first saves, late ones the end and the export.
             let delay = whole.mul_f64(rng.random_range(0.15..1.1));
@@ -64,8 +64,8 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
             }
             num_kills += 1;
         }
-        assert_eq!(workplace.weights_hash(&run), expected, "round {round}");
-        let metrics = std::fs::read_to_string(workplace.path(&run).join("metrics.jsonl")).unwrap();
+        assert_eq!(fixture.weights_hash(&run), expected, "round {round}");
+        let metrics = std::fs::read_to_string(fixture.path(&run).join("metrics.jsonl")).unwrap();
         let num_steps = metrics
             .lines()
             .filter(|line| line.contains("\"kind\":\"step\""))
@@ -79,15 +79,15 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
 #[cfg(unix)]
 #[test]
 fn a_terminated_run_saves_and_resumes() {
-    let workplace = Workplace::new();
+    let fixture = Fixture::new();
     // Long enough to be stopped in the middle, with no checkpoint on the way but the last one's.
     let settings = [
         "train.length=400 steps",
         "checkpoint.every_steps=0",
         "samples.prompts=[]",
     ];
-    let mut child = spawn(workplace.pretrain("stopped", &settings));
-    let metrics = workplace.path("stopped").join("metrics.jsonl");
+    let mut child = spawn(fixture.pretrain("stopped", &settings));
+    let metrics = fixture.path("stopped").join("metrics.jsonl");
     let start = Instant::now();
     let has_begun = || std::fs::read_to_string(&metrics).is_ok_and(|text| text.contains("step"));
     while !has_begun() {
@@ -109,22 +109,22 @@ fn a_terminated_run_saves_and_resumes() {
         "the run ended before the signal: make it longer"
     );
     assert_eq!(status.code(), Some(130));
-    let mut command = workplace.pretrain("stopped", &settings);
+    let mut command = fixture.pretrain("stopped", &settings);
     command.arg("--resume");
     succeeds(command);
-    succeeds(workplace.pretrain("whole", &settings));
+    succeeds(fixture.pretrain("whole", &settings));
     assert_eq!(
-        workplace.weights_hash("stopped"),
-        workplace.weights_hash("whole")
+        fixture.weights_hash("stopped"),
+        fixture.weights_hash("whole")
     );
 }
 
 /// A byte that turned on the disk is found before it is trained on.
 #[test]
 fn a_flipped_byte_in_a_checkpoint_is_an_error() {
-    let workplace = Workplace::new();
-    succeeds(workplace.pretrain("run", &[]));
-    let newest = workplace.path("run").join("step_000012");
+    let fixture = Fixture::new();
+    succeeds(fixture.pretrain("run", &[]));
+    let newest = fixture.path("run").join("step_000012");
     let file = std::fs::read_dir(&newest)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -136,7 +136,7 @@ fn a_flipped_byte_in_a_checkpoint_is_an_error() {
     bytes[middle] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     assert_ne!(hash(&file), before);
-    let mut command = workplace.pretrain("run", &[]);
+    let mut command = fixture.pretrain("run", &[]);
     command.arg("--resume");
     let message = fails(command);
     assert!(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::workplace::{Workplace, fails, succeeds};
+use crate::fixture::{Fixture, fails, succeeds};
 
 fn kindling(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
@@ -58,8 +58,8 @@ fn the_quickstart_goes_through_every_stage() {
 /// The plan and the config are printed without a run being started.
 #[test]
 fn a_dry_run_leaves_no_run() {
-    let workplace = Workplace::new();
-    let mut command = workplace.pretrain("run", &[]);
+    let fixture = Fixture::new();
+    let mut command = fixture.pretrain("run", &[]);
     command.arg("--dry-run");
     let plan = String::from_utf8(succeeds(command).stdout).unwrap();
     assert!(
@@ -67,11 +67,11 @@ fn a_dry_run_leaves_no_run() {
         "{plan}"
     );
     assert!(plan.contains("12"), "{plan}");
-    let mut command = workplace.pretrain("run", &[]);
+    let mut command = fixture.pretrain("run", &[]);
     command.arg("--print-config");
     let config = String::from_utf8(succeeds(command).stdout).unwrap();
     assert!(config.contains("length = \"12 steps\""), "{config}");
-    assert!(!workplace.path("run").exists());
+    assert!(!fixture.path("run").exists());
 }
 
 #[test]

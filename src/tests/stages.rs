@@ -7,7 +7,7 @@
 
 mod bad_input;
 mod configs;
+mod fixture;
 mod killed;
 mod pipeline;
 mod readme;
-mod workplace;

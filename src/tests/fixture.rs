@@ -23,13 +23,13 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// A folder of its own for one test, gone when the test ends.
-pub(crate) struct Workplace {
+pub(crate) struct Fixture {
     folder: TempDir,
 }
 
-impl Workplace {
+impl Fixture {
     pub(crate) fn new() -> Self {
-        let workplace = Self {
+        let fixture = Self {
             folder: tempfile::tempdir().unwrap(),
         };
         let size = PlaygroundConfig {
@@ -41,14 +41,14 @@ impl Workplace {
         for text in &documents {
             let _ = writeln!(lines, "{}", serde_json::json!({ "text": text }));
         }
-        workplace.write("text.jsonl", lines);
+        fixture.write("text.jsonl", lines);
         let trainer = TokenizerTrainer {
             vocab_size: 300,
             ..TokenizerTrainer::default()
         };
         let tokenizer = trainer.train(documents.into_iter()).unwrap();
-        tokenizer.save(&workplace.path("tokenizer")).unwrap();
-        workplace
+        tokenizer.save(&fixture.path("tokenizer")).unwrap();
+        fixture
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
