@@ -51,6 +51,8 @@ pub struct TrainState {
     pub best_loss: Option<f64>,
     /// Step of the lowest validation loss so far.
     pub best_step: Option<usize>,
+    /// Validations since the one with the lowest loss.
+    pub num_without_progress: usize,
     /// Where the loader goes on.
     pub cursor: serde_json::Value,
     /// Identity of the training data and of the tokenizer.
@@ -76,6 +78,7 @@ impl TrainState {
             elapsed_secs: 0.0,
             best_loss: None,
             best_step: None,
+            num_without_progress: 0,
             cursor,
             data_fingerprint,
             config,

@@ -5,7 +5,6 @@ pub mod checkpoint;
 pub mod config;
 mod curve_inputs;
 pub mod data;
-pub mod early_stopping;
 pub mod export;
 pub mod full_sft;
 mod grad_norm;

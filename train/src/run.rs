@@ -165,6 +165,9 @@ pub(crate) fn run<S: Stage>(
     }
     folder.write("config.toml", &prepared.config_toml)?;
     folder.write("plan.txt", &prepared.plan.to_string())?;
+    if !prepared.loop_config.report.quiet {
+        eprintln!("{}", prepared.plan);
+    }
     let resumed_step = checkpoint.is_some().then_some(state.step as u64);
     let reporter = Reporter::new(folder.path(), &prepared.loop_config.report, resumed_step)?;
     if checkpoint.is_none() {

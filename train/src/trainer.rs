@@ -64,6 +64,7 @@ pub struct Trainer<S: Stage> {
     reporter: Reporter,
     stop: Arc<AtomicBool>,
     last_validation: Option<HeldOutLoss>,
+    validated_step: Option<usize>,
     last_loss: Option<f64>,
     secs_before: f64,
     started: Instant,
@@ -111,6 +112,7 @@ impl<S: Stage> Trainer<S> {
             reporter: parts.reporter,
             stop: parts.stop,
             last_validation: None,
+            validated_step: None,
             last_loss: None,
             started: now,
             last_saved: now,
@@ -235,6 +237,11 @@ impl<S: Stage> Trainer<S> {
         let mut must_save = is_due(step, self.config.checkpoint.every_steps);
         if is_due(step, self.config.validation.every_steps) {
             must_save |= self.validate()? && self.config.checkpoint.keep_best;
+            if self.has_stalled() {
+                let text = "training ends early: the validation loss does not fall any more";
+                self.reporter.note(step as u64, text);
+                return Ok(());
+            }
         }
         if is_due(step, self.config.samples.every_steps) {
             self.sample();
@@ -248,7 +255,9 @@ impl<S: Stage> Trainer<S> {
     }
 
     fn look_at_the_end(&mut self) -> Result<(), LoopError> {
-        self.validate()?;
+        if self.validated_step != Some(self.state.step) {
+            self.validate()?;
+        }
         self.sample();
         Ok(())
     }
@@ -265,10 +274,16 @@ impl<S: Stage> Trainer<S> {
             loss: held_out.loss,
             bits_per_byte: held_out.bits_per_byte,
         });
-        let is_best = self.state.best_loss.is_none_or(|best| held_out.loss < best);
+        self.validated_step = Some(self.state.step);
+        // A loss that is not finite is never the best: no later one would be lower than NaN.
+        let is_lower = self.state.best_loss.is_none_or(|best| held_out.loss < best);
+        let is_best = is_lower && held_out.loss.is_finite();
         if is_best {
             self.state.best_loss = Some(held_out.loss);
             self.state.best_step = Some(self.state.step);
+            self.state.num_without_progress = 0;
+        } else {
+            self.state.num_without_progress += 1;
         }
         Ok(is_best)
     }
@@ -313,10 +328,17 @@ impl<S: Stage> Trainer<S> {
     }
 
     fn is_over(&self) -> bool {
-        match self.end {
-            End::Step(step) => self.state.step >= step,
-            End::Secs(secs) => self.elapsed_secs() >= secs,
-        }
+        self.has_stalled()
+            || match self.end {
+                End::Step(step) => self.state.step >= step,
+                End::Secs(secs) => self.elapsed_secs() >= secs,
+            }
+    }
+
+    /// Whether validation after validation went by without a lower loss (Prechelt 1998).
+    fn has_stalled(&self) -> bool {
+        let patience = self.config.validation.patience;
+        patience > 0 && self.state.num_without_progress >= patience
     }
 
     /// Position of the step that is about to be taken, as the schedule counts.

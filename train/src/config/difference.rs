@@ -10,9 +10,8 @@ use std::fmt;
 use serde_json::Value;
 
 /// Sections and fields that do not change what is learned.
-const MAY_CHANGE: [&str; 10] = [
-    "validation.every_steps",
-    "validation.max_batches",
+const MAY_CHANGE: [&str; 9] = [
+    "validation.",
     "samples.",
     "checkpoint.",
     "guard.",

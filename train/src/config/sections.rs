@@ -135,6 +135,8 @@ pub struct ValidationSection {
     pub every_steps: usize,
     /// Micro-batches scored per validation at most; 0 scores the whole held-out split.
     pub max_batches: usize,
+    /// Validations in a row without a lower loss after which the run ends early; 0 never ends it.
+    pub patience: usize,
 }
 
 impl Default for ValidationSection {
@@ -142,6 +144,7 @@ impl Default for ValidationSection {
         Self {
             every_steps: 100,
             max_batches: 20,
+            patience: 0,
         }
     }
 }

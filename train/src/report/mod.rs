@@ -274,3 +274,77 @@ fn open_error(path: &Path, source: io::Error) -> ReportError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> ReportConfig {
+        ReportConfig {
+            quiet: true,
+            ..ReportConfig::default()
+        }
+    }
+
+    fn error_text(run_dir: &Path, config: &ReportConfig) -> String {
+        let error = Reporter::new(run_dir, config, None)
+            .map(|_| ())
+            .unwrap_err();
+        error.to_string()
+    }
+
+    #[test]
+    fn a_line_every_zero_steps_is_refused() {
+        let config = ReportConfig {
+            log_every: 0,
+            ..quiet()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(
+            error_text(dir.path(), &config),
+            "log_every: found 0, expected at least 1 step between two lines"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        let expected = format!(
+            "{}: cannot open the run's reports",
+            gone.join("metrics.jsonl").display()
+        );
+        assert_eq!(error_text(&gone, &quiet()), expected);
+    }
+
+    /// Someone deletes the folder in the middle of a run: the reports are lost, the run goes on.
+    #[test]
+    fn a_run_outlives_its_reports() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        fs::create_dir(&run_dir).unwrap();
+        let mut reporter = Reporter::new(&run_dir, &quiet(), None).unwrap();
+        fs::remove_dir_all(&run_dir).unwrap();
+        reporter.record_step(&StepReport {
+            step: 1,
+            total_steps: None,
+            epoch: 0.0,
+            loss: 8.75,
+            lr: 1e-3,
+            grad_norm: f64::INFINITY,
+            tokens: 0,
+            supervised: 0,
+            total_tokens: 0,
+            secs: 0.0,
+            data_wait_secs: 0.0,
+            skipped: 0,
+        });
+        reporter.record_validation(&ValidationReport {
+            step: 1,
+            loss: 8.75,
+            bits_per_byte: f64::NAN,
+        });
+        assert!(reporter.plot.is_none(), "a picture cannot be written");
+        reporter.finish();
+    }
+}

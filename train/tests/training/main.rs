@@ -32,6 +32,8 @@ fn loop_config(grad_accumulation_steps: usize) -> LoopConfig {
     config.train.length = Length::Steps(NUM_STEPS);
     config.train.grad_accumulation_steps = grad_accumulation_steps;
     config.checkpoint.every_steps = 2;
+    config.validation.every_steps = 1;
+    config.validation.patience = 2;
     config.guard.max_skipped_steps = 1;
     config.report = ReportConfig {
         tensorboard: false,
@@ -224,6 +226,24 @@ fn a_step_without_a_trained_token_is_skipped() {
     assert_eq!((report.supervised, report.skipped), (0, 1));
     assert!(report.tokens > 0);
     assert_eq!(weights(trainer.model()), before);
+}
+
+/// With patience 2 and a validation per step, the best loss at step 2 ends the run at step 4: not
+/// before, though NaN comes first, and without a second validation of the last step.
+#[test]
+fn a_run_ends_after_patience_validations_without_progress() {
+    let run = tempfile::tempdir().unwrap();
+    let mut stage = SyntheticStage::new(2);
+    stage.held_out = vec![1.0, 3.0, 3.5, 3.0, f64::NAN];
+    let mut trainer = trainer(run.path(), stage, End::Step(NUM_STEPS));
+    assert_eq!(trainer.run().unwrap(), LoopEnd::Completed);
+    let state = trainer.state();
+    assert_eq!((state.step, state.best_step), (4, Some(2)));
+    assert_eq!(state.num_without_progress, 2);
+    assert_eq!(
+        checkpoint::newest(run.path()).unwrap(),
+        Some(run.path().join("step_000004"))
+    );
 }
 
 /// A length in minutes ends by the clock.

@@ -52,6 +52,8 @@ pub(crate) enum Mishap {
 pub(crate) struct SyntheticStage {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) mishap: Mishap,
+    /// Losses that the next validations find, from the back; without any there is no held-out split.
+    pub(crate) held_out: Vec<f64>,
     rows_per_batch: usize,
     num_batches: u64,
 }
@@ -61,6 +63,7 @@ impl SyntheticStage {
         Self {
             stop: Arc::new(AtomicBool::new(false)),
             mishap: Mishap::None,
+            held_out: Vec::new(),
             rows_per_batch,
             num_batches: 0,
         }
@@ -163,7 +166,10 @@ impl Stage for SyntheticStage {
     }
 
     fn validate(&mut self, _model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
-        Ok(None)
+        Ok(self.held_out.pop().map(|loss| HeldOutLoss {
+            loss,
+            bits_per_byte: loss,
+        }))
     }
 
     fn sample(&self, _model: &CausalLm, _prompt: &str) -> Result<String, StageError> {
