@@ -89,6 +89,23 @@ fn main() {
         };
         compare("causal_attention", composed, fused);
     }
+    if chosen("linear_up") {
+        let x = tracked(&[BATCH, LEN, HIDDEN]);
+        let weight = tracked(&[HIDDEN, INTERMEDIATE]);
+        let shaped = || {
+            let x = x.clone().reshape([BATCH, LEN, HIDDEN]);
+            (x, weight.clone().reshape([HIDDEN, INTERMEDIATE]))
+        };
+        let composed = || {
+            let (x, weight) = shaped();
+            kernels::linear::reference::linear(x, weight).sum()
+        };
+        let fused = || {
+            let (x, weight) = shaped();
+            kernels::linear(x, weight).sum()
+        };
+        compare("linear_up", composed, fused);
+    }
     if chosen("linear_cross_entropy") {
         let hidden = tracked(&[BATCH * LEN, HIDDEN]);
         let weight = (tracked(&[VOCAB, HIDDEN]) * 0.02).detach().require_grad();

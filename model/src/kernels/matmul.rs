@@ -1,6 +1,9 @@
 //! Matrix products on slices through the `gemm` crate, with their bounds checked.
 
+use burn_flex::FlexTensor;
 use gemm::Parallelism;
+
+use crate::kernels::flex::dims;
 
 /// A matrix in a slice, of any strides.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,42 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// A tensor of two axes where it lies: a transposed weight is not copied.
+    ///
+    /// # Panics
+    ///
+    /// When the tensor is flipped, or not inside its own memory.
+    pub(crate) fn of(tensor: &'a FlexTensor) -> Self {
+        let [rows, cols] = dims(tensor);
+        let layout = tensor.layout();
+        let [row_stride, col_stride] = [0, 1].map(|axis| {
+            usize::try_from(layout.strides()[axis]).expect("matrices are never flipped")
+        });
+        let values = &tensor.storage::<f32>()[layout.start_offset()..];
+        let last = rows.saturating_sub(1) * row_stride + cols.saturating_sub(1) * col_stride;
+        assert!(
+            rows * cols == 0 || last < values.len(),
+            "a {rows} x {cols} matrix inside its memory"
+        );
+        Self {
+            values,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
+    }
+
+    /// Whether the columns rather than the rows are runs of memory.
+    pub(crate) fn is_column_major(self) -> bool {
+        self.row_stride == 1 && self.col_stride != 1
+    }
+
+    /// Length of the first and of the second axis.
+    pub(crate) fn dims(self) -> [usize; 2] {
+        [self.rows, self.cols]
+    }
+
     /// The same memory read the other way.
     pub(crate) fn transposed(self) -> Self {
         Self {
@@ -62,8 +101,8 @@ pub(crate) enum Into {
 pub(crate) fn matmul(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, into: Into) {
     assert_eq!(a.cols, b.rows, "inner axes of a product");
     assert_eq!(out.len(), a.rows * b.cols, "elements of a product");
-    // The largest offset of each operand is inside its slice by `Matrix::new`, because both layouts
-    // it knows (row-major and its transpose) cover exactly `rows * cols` elements.
+    // The largest offset of each operand is inside its slice: `Matrix` checks it when it is made, and
+    // reading it transposed swaps lengths and strides together.
     #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
     // SAFETY: the pointers come from live slices, `out` is borrowed alone, and every index
     // `row * row_stride + col * col_stride` lies inside them as asserted.

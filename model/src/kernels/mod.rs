@@ -11,6 +11,7 @@
 
 pub mod causal_attention;
 mod flex;
+pub mod linear;
 pub mod linear_cross_entropy;
 mod matmul;
 pub mod rms_norm;
@@ -19,6 +20,7 @@ mod simd;
 pub mod swiglu;
 
 pub use causal_attention::causal_attention;
+pub use linear::linear;
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;

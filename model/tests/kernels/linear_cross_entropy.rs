@@ -155,6 +155,28 @@ fn large_logits_give_a_finite_loss() {
     });
 }
 
+/// An untied head is stored `[D, V]`: its view is read, and its gradient laid out, as it lies.
+#[test]
+fn a_transposed_weight_has_the_gradient_of_its_copy() {
+    let mut noise = Noise::new(40);
+    let case = Case::new(600, 6, 15, &mut noise);
+    let inputs = case.inputs(&mut noise);
+    let (width, vocab_size) = (case.width, case.vocab_size);
+    let turned = |inputs: &[Tensor<1>]| {
+        let view = inputs[1].clone().reshape([width, vocab_size]).transpose();
+        let hidden = inputs[0].clone().reshape([case.tokens, width]);
+        let labels = TensorData::new(case.labels.clone(), [case.tokens]);
+        let labels = Tensor::from_data(labels, &inputs[0].device());
+        linear_cross_entropy(hidden, view, labels)
+    };
+    let composed = |inputs: &[Tensor<1>]| {
+        let view = inputs[1].clone().reshape([width, vocab_size]).transpose();
+        let inputs = [inputs[0].clone(), view.reshape([-1])];
+        case.run(&inputs, reference::linear_cross_entropy)
+    };
+    assert_equals_reference(&turned, &composed, &inputs, 3e-4, "transposed");
+}
+
 /// A weight that is not trained costs no gradient; the hidden gradient is the same.
 #[test]
 fn an_untracked_weight_leaves_the_hidden_gradient_alone() {

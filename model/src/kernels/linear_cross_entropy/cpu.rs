@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{HeadGradients, LinearCrossEntropyBackwardOps, LinearCrossEntropyOps, Wanted};
 use crate::kernels::IGNORE_INDEX;
-use crate::kernels::flex::{contiguous, dims, integers, scale_in_place, tensor_of, unzeroed};
+use crate::kernels::flex::{contiguous, integers, scale_in_place, tensor_of, unzeroed};
 use crate::kernels::matmul::{Into, Matrix, matmul};
 use crate::kernels::simd::{exp, max, vectorized};
 
@@ -23,7 +23,7 @@ impl LinearCrossEntropyOps for Flex {
         weight: FlexTensor,
         labels: FlexTensor,
     ) -> FlexTensor {
-        let (hidden, weight) = (contiguous(hidden), contiguous(weight));
+        let hidden = contiguous(hidden);
         let head = Head::new(&hidden, &weight, &labels);
         let loss = head.run(&mut Targets {
             hidden: None,
@@ -40,8 +40,8 @@ impl LinearCrossEntropyBackwardOps for Flex {
         labels: FlexTensor,
         wanted: Wanted,
     ) -> (FlexTensor, HeadGradients<Self>) {
-        let (hidden, weight) = (contiguous(hidden), contiguous(weight));
-        let (hidden_shape, weight_shape) = (hidden.shape(), weight.shape());
+        let hidden = contiguous(hidden);
+        let (hidden_shape, mut weight_shape) = (hidden.shape(), weight.shape());
         let head = Head::new(&hidden, &weight, &labels);
         let mut hidden_grad = wanted.hidden.then(|| unzeroed(hidden_shape.num_elements()));
         let mut weight_grad = wanted.weight.then(|| unzeroed(weight_shape.num_elements()));
@@ -51,13 +51,21 @@ impl LinearCrossEntropyBackwardOps for Flex {
         });
         let gradients = HeadGradients {
             hidden: hidden_grad.map(|values| tensor_of(values, hidden_shape)),
-            weight: weight_grad.map(|values| tensor_of(values, weight_shape)),
+            weight: weight_grad.map(|values| {
+                if head.weight.is_column_major() {
+                    // Laid out like the weight, so that nobody has to turn it for the update.
+                    weight_shape.swap(0, 1);
+                    tensor_of(values, weight_shape).transpose(0, 1)
+                } else {
+                    tensor_of(values, weight_shape)
+                }
+            }),
         };
         (tensor_of(vec![loss], Shape::new([1])), gradients)
     }
 
-    fn scale_by(gradient: FlexTensor, upstream: FlexTensor) -> FlexTensor {
-        let mut gradient = contiguous(gradient);
+    fn scale_by(mut gradient: FlexTensor, upstream: FlexTensor) -> FlexTensor {
+        // It owns its memory whole, so every element is scaled whatever the layout.
         let factor = contiguous(upstream).storage::<f32>()[0];
         scale_in_place(gradient.storage_mut::<f32>(), factor);
         gradient
@@ -73,7 +81,7 @@ struct Targets<'a> {
 /// The operands as slices, and the tokens that are trained on.
 struct Head<'a> {
     hidden: &'a [f32],
-    weight: &'a [f32],
+    weight: Matrix<'a>,
     width: usize,
     vocab_size: usize,
     supervised: Vec<Supervised>,
@@ -88,7 +96,8 @@ struct Supervised {
 
 impl<'a> Head<'a> {
     fn new(hidden: &'a FlexTensor, weight: &'a FlexTensor, labels: &FlexTensor) -> Self {
-        let [vocab_size, width] = dims(weight);
+        let weight = Matrix::of(weight);
+        let [vocab_size, width] = weight.dims();
         let mut supervised = Vec::new();
         for (token, label) in integers(labels).into_iter().enumerate() {
             if label == i64::from(IGNORE_INDEX) {
@@ -103,9 +112,8 @@ impl<'a> Head<'a> {
                 ),
             }
         }
-        let (hidden, weight) = (hidden.storage::<f32>(), weight.storage::<f32>());
         Self {
-            hidden,
+            hidden: hidden.storage::<f32>(),
             weight,
             width,
             vocab_size,
@@ -135,7 +143,7 @@ impl<'a> Head<'a> {
             let logits = &mut logits[..chunk.len() * self.vocab_size];
             let losses = &mut losses[..chunk.len()];
             self.gather(chunk, inputs);
-            let weight = Matrix::new(self.weight, self.vocab_size, self.width);
+            let weight = self.weight;
             let hidden = Matrix::new(inputs, chunk.len(), self.width);
             matmul(logits, hidden, weight.transposed(), Into::Place);
 
@@ -156,7 +164,11 @@ impl<'a> Head<'a> {
 
             let logit_grads = Matrix::new(logits, chunk.len(), self.vocab_size);
             if let Some(grad) = targets.weight.as_deref_mut() {
-                matmul(grad, logit_grads.transposed(), hidden, into);
+                if weight.is_column_major() {
+                    matmul(grad, hidden.transposed(), logit_grads, into);
+                } else {
+                    matmul(grad, logit_grads.transposed(), hidden, into);
+                }
                 into = Into::Sum;
             }
             if let Some(grad) = targets.hidden.as_deref_mut() {
