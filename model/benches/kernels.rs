@@ -31,10 +31,7 @@ fn main() {
         "{:<24}{:>12}{:>12}{:>8}",
         "kernel", "composed ms", "fused ms", "ratio"
     );
-    let tracked = |shape: &[usize]| -> Tensor<1> {
-        let count = shape.iter().product::<usize>();
-        Tensor::random([count], Distribution::Normal(0.0, 1.0), &device).require_grad()
-    };
+    let tracked = |shape: &[usize]| tracked(shape, &device);
     let positions = Tensor::<1, Int>::arange(0..LEN as i64, &device)
         .reshape([1, LEN])
         .repeat_dim(0, BATCH);
@@ -89,6 +86,18 @@ fn main() {
         };
         compare("causal_attention", composed, fused);
     }
+    compare_products(&chosen, &device);
+}
+
+/// Random numbers for a tensor of this shape, laid out in a row, with gradients kept.
+fn tracked(shape: &[usize], device: &Device) -> Tensor<1> {
+    let count = shape.iter().product::<usize>();
+    Tensor::random([count], Distribution::Normal(0.0, 1.0), device).require_grad()
+}
+
+/// The projections and the loss, which are matrix products above all.
+fn compare_products(chosen: &impl Fn(&str) -> bool, device: &Device) {
+    let tracked = |shape: &[usize]| tracked(shape, device);
     if chosen("linear_up") {
         let x = tracked(&[BATCH, LEN, HIDDEN]);
         let weight = tracked(&[HIDDEN, INTERMEDIATE]);
@@ -113,7 +122,7 @@ fn main() {
             let hidden = hidden.clone().reshape([BATCH * LEN, HIDDEN]);
             (hidden, weight.clone().reshape([VOCAB, HIDDEN]))
         };
-        let labels = Tensor::<1, Int>::arange(0..(BATCH * LEN) as i64, &device);
+        let labels = Tensor::<1, Int>::arange(0..(BATCH * LEN) as i64, device);
         let composed = || {
             let (hidden, weight) = shaped();
             let labels = labels.clone();
