@@ -4,13 +4,12 @@
 //! `N` query heads, `K` key/value heads, `H` head size.
 
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::prelude::*;
 
 use crate::config::ModelConfig;
-use crate::init::empty_linear;
 use crate::kernels;
 use crate::kv_cache::LayerCache;
+use crate::linear::Linear;
 use crate::norm::RmsNorm;
 use crate::rope::RotaryTables;
 
@@ -44,10 +43,10 @@ impl Attention {
                 .then(|| RmsNorm::new(config.head_dim, config.rms_norm_eps, device))
         };
         Self {
-            q_proj: empty_linear(hidden_size, query_width, device),
-            k_proj: empty_linear(hidden_size, key_value_width, device),
-            v_proj: empty_linear(hidden_size, key_value_width, device),
-            o_proj: empty_linear(query_width, hidden_size, device),
+            q_proj: Linear::empty(hidden_size, query_width, device),
+            k_proj: Linear::empty(hidden_size, key_value_width, device),
+            v_proj: Linear::empty(hidden_size, key_value_width, device),
+            o_proj: Linear::empty(query_width, hidden_size, device),
             q_norm: head_norm(),
             k_norm: head_norm(),
             head_dim: config.head_dim,

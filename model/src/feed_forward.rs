@@ -3,12 +3,11 @@
 //! Axis letters: `B` batch, `T` positions, `D` hidden size, `I` intermediate size.
 
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::prelude::*;
 
 use crate::config::ModelConfig;
-use crate::init::empty_linear;
 use crate::kernels;
+use crate::linear::Linear;
 
 /// Mixes the features of each position on its own.
 #[derive(Module, Debug)]
@@ -25,9 +24,9 @@ impl FeedForward {
     pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
         let (hidden_size, intermediate_size) = (config.hidden_size, config.intermediate_size);
         Self {
-            gate_proj: empty_linear(hidden_size, intermediate_size, device),
-            up_proj: empty_linear(hidden_size, intermediate_size, device),
-            down_proj: empty_linear(intermediate_size, hidden_size, device),
+            gate_proj: Linear::empty(hidden_size, intermediate_size, device),
+            up_proj: Linear::empty(hidden_size, intermediate_size, device),
+            down_proj: Linear::empty(intermediate_size, hidden_size, device),
         }
     }
 

@@ -9,21 +9,13 @@ use std::convert::Infallible;
 use std::f64::consts::TAU;
 
 use burn::nn::Initializer;
-use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig};
 use burn::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::causal_lm::CausalLm;
 use crate::params::{fill_params, path_hash};
-
-/// A bias-free linear layer whose weight is not yet allocated.
-pub(crate) fn empty_linear(inputs: usize, outputs: usize, device: &Device) -> Linear {
-    LinearConfig::new(inputs, outputs)
-        .with_bias(false)
-        .with_initializer(Initializer::Zeros)
-        .init(device)
-}
 
 /// An embedding whose weight is not yet allocated.
 pub(crate) fn empty_embedding(rows: usize, width: usize, device: &Device) -> Embedding {

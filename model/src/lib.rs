@@ -13,6 +13,7 @@ pub mod hf;
 mod init;
 pub mod kernels;
 pub mod kv_cache;
+pub mod linear;
 pub mod norm;
 pub mod params;
 pub mod rope;

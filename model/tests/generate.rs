@@ -166,6 +166,31 @@ fn greedy_ids_are_those_of_transformers() {
     }
 }
 
+/// Recorded with PyTorch (`golden/README.md`): a prompt and its greedy continuation.
+#[test]
+fn greedy_ids_of_minimind_models_are_those_of_pytorch() {
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        greedy: Greedy,
+    }
+    #[derive(serde::Deserialize)]
+    struct Greedy {
+        prompt: Vec<u32>,
+        output: Vec<u32>,
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for name in ["v1_dense", "v3_dense", "v3_yarn"] {
+        let dir = golden.join(name);
+        let text = std::fs::read_to_string(dir.join("golden.json")).unwrap();
+        let Golden { greedy } = serde_json::from_str(&text).unwrap();
+        let expected = &greedy.output[greedy.prompt.len()..];
+        let model = load_model(&dir, &Device::flex()).unwrap();
+        let config = GenerateConfig::greedy(expected.len());
+        let found = complete_one(&model, &prompt(&greedy.prompt), &config);
+        assert_eq!(found.token_ids, expected, "{name}");
+    }
+}
+
 /// Four lengths, so that three rows are padded; the seeds are the rows' own.
 #[test]
 fn a_row_of_a_batch_reads_like_the_same_prompt_alone() {

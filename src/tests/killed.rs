@@ -119,6 +119,45 @@ fn a_terminated_run_saves_and_resumes() {
     );
 }
 
+/// A disk that is full in the middle of a save: the shell's limit on the size of a file makes the
+/// operating system refuse the write, as it does on a full disk.
+#[cfg(unix)]
+#[test]
+fn a_save_that_the_disk_refuses_is_an_error_and_the_last_checkpoint_survives() {
+    let fixture = Fixture::new();
+    let settings = ["checkpoint.every_steps=1", "train.length=40 steps"];
+    succeeds(fixture.pretrain("whole", &settings));
+    let mut child = spawn(fixture.pretrain("run", &settings));
+    let latest = fixture.path("run").join("latest");
+    let start = Instant::now();
+    while !latest.exists() {
+        assert!(start.elapsed() < PATIENCE, "no checkpoint is saved");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = std::fs::read_to_string(&latest).unwrap();
+    let weights = fixture.path("whole/final/model.safetensors");
+    let half = std::fs::metadata(weights).unwrap().len() / 512 / 2;
+
+    let whole = fixture.pretrain("run", &settings);
+    let mut limited = Command::new("sh");
+    // An ignored signal stays ignored in the program: the write fails instead of ending it.
+    let script = format!("trap '' XFSZ; ulimit -f {half}; exec \"$@\" --resume");
+    limited.args(["-c", &script, "sh"]);
+    limited.arg(whole.get_program()).args(whole.get_args());
+    let message = fails(limited);
+    assert!(message.contains("step_0000"), "{message}");
+    assert!(message.contains("File too large"), "{message}");
+    assert_eq!(std::fs::read_to_string(&latest).unwrap(), before);
+    assert!(fixture.path("run").join(before.trim()).is_dir());
+
+    let mut resumed = fixture.pretrain("run", &settings);
+    resumed.arg("--resume");
+    succeeds(resumed);
+    assert_eq!(fixture.weights_hash("run"), fixture.weights_hash("whole"));
+}
+
 /// A byte that turned on the disk is found before it is trained on.
 #[test]
 fn a_flipped_byte_in_a_checkpoint_is_an_error() {

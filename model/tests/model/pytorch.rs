@@ -1,15 +1,14 @@
-//! MiniMind v1 and v3 against PyTorch: logits, loss, gradients, AdamW steps, greedy ids.
+//! MiniMind v1 and v3 against PyTorch: logits, loss, gradients, greedy ids (the five AdamW steps are tested where the optimizer is: `train/tests/pytorch`).
 //!
 //! Expected numbers and tolerances: `tests/golden/README.md`.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::prelude::*;
 use model::hf::WeightLayout;
 use model::kernels::linear_cross_entropy;
-use model::params::named_params;
 use model::{CausalLm, ModelConfig};
 
 use crate::fixture::{
@@ -26,8 +25,6 @@ const LOGITS: f32 = 5e-5;
 const LOSS: f64 = 1e-5;
 const GRADIENT_OF_NORM: f64 = 1e-4;
 const GRADIENT: f64 = 1e-7;
-const STEP_LOSS: f64 = 1e-4;
-const STEP_WEIGHT: f32 = 1e-4;
 
 /// Recorded logits of three rows of 24 tokens.
 #[test]
@@ -77,75 +74,6 @@ fn loss_and_every_gradient_are_those_of_pytorch() {
                 difference <= allowed,
                 "{name}: {tensor}: {difference:e} > {allowed:e}"
             );
-        }
-    }
-}
-
-/// Recorded losses, gradient norms and final weights of five clipped steps.
-#[test]
-fn five_adamw_steps_are_those_of_pytorch() {
-    let device = Device::flex().autodiff();
-    for (name, layout) in GOLDENS {
-        let mut model = golden_model(name, &device);
-        let batch = Batch::read(name);
-        let recipe = &golden_json(name, "golden.json")["adamw"];
-        let numbers = |field: &str| -> Vec<f64> {
-            let list = recipe[field].as_array().unwrap();
-            list.iter().map(|number| number.as_f64().unwrap()).collect()
-        };
-        let number = |field: &str| recipe[field].as_f64().unwrap();
-        let mut optimizer = AdamWConfig::new()
-            .with_beta_1(number("beta1") as f32)
-            .with_beta_2(number("beta2") as f32)
-            .with_epsilon(number("eps") as f32)
-            .with_weight_decay(number("weight_decay") as f32)
-            .init();
-
-        let (losses, norms) = (numbers("losses"), numbers("grad_norms_before_clip"));
-        for (step, (expected_loss, expected_norm)) in losses.into_iter().zip(norms).enumerate() {
-            let loss = batch.loss(&model, &device);
-            let label = format!("{name}: step {step}");
-            let found = f64::from(loss.clone().into_scalar::<f32>());
-            assert_close(found, expected_loss, STEP_LOSS, &label);
-
-            let mut grads = GradientsParams::from_grads(loss.backward(), &model);
-            let all = named_grads(&model, &grads)
-                .into_iter()
-                .flat_map(|(_, grad)| grad.values);
-            let norm = l2_norm(all);
-            assert_close(
-                norm,
-                expected_norm,
-                GRADIENT_OF_NORM * expected_norm,
-                &label,
-            );
-            scale_grads(
-                &model,
-                &mut grads,
-                (number("clip_global_norm") / (norm + 1e-6)).min(1.0),
-            );
-            model = optimizer.step(number("lr"), model, grads);
-        }
-
-        let after = golden(name).join("weights_after_5_steps.safetensors");
-        if after.exists() {
-            let params = named_params(&model).into_iter().map(|param| {
-                (
-                    param.path,
-                    Recorded {
-                        shape: param.shape,
-                        values: param.values,
-                    },
-                )
-            });
-            let params = in_file_layout(params.collect(), layout, model.config());
-            for (tensor, expected) in recorded(&after) {
-                let difference = max_difference(&params[&tensor].values, &expected.values);
-                assert!(
-                    difference <= STEP_WEIGHT,
-                    "{name}: {tensor}: {difference:e}"
-                );
-            }
         }
     }
 }
@@ -256,21 +184,4 @@ fn named_grads(model: &CausalLm, grads: &GradientsParams) -> Vec<(String, Record
     };
     model.visit(&mut reader);
     reader.named
-}
-
-fn scale_grads(model: &CausalLm, grads: &mut GradientsParams, factor: f64) {
-    struct Scaler<'a> {
-        grads: &'a mut GradientsParams,
-        factor: f64,
-    }
-    impl ModuleVisitor for Scaler<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let grad = self
-                .grads
-                .remove::<D>(param.id)
-                .expect("every parameter has a gradient");
-            self.grads.register::<D>(param.id, grad * self.factor);
-        }
-    }
-    model.visit(&mut Scaler { grads, factor });
 }

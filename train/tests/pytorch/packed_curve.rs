@@ -1,5 +1,4 @@
 //! The learning curve is PyTorch's: twenty packed, accumulated steps against recorded losses.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -7,14 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use burn::prelude::*;
 use dataset::batch::TokenBatch;
-use model::CausalLm;
 use safetensors::SafeTensors;
 use serde_json::Value;
-use train::loss::{BatchTensors, to_device};
 use train::optimizer::{Optimizer, OptimizerConfig};
-use train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
 use train::step::SummedStep;
-use train::validate::HeldOutLoss;
+
+use crate::recorded::{RecordedBatches, integers};
 
 /// Absolute tolerance of a step's mean loss, as the goldens give it.
 const LOSS_TOLERANCE: f64 = 1e-4;
@@ -25,67 +22,6 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(name)
-}
-
-/// Hands out recorded batches in their order.
-struct RecordedBatches {
-    batches: VecDeque<TokenBatch>,
-    recomputes: bool,
-}
-
-impl Stage for RecordedBatches {
-    type Batch = TokenBatch;
-
-    fn next_batch(&mut self) -> Result<TokenBatch, StageError> {
-        Ok(self
-            .batches
-            .pop_front()
-            .expect("as many batches as steps need"))
-    }
-
-    fn num_tokens(&self, batch: &TokenBatch) -> usize {
-        batch.num_tokens()
-    }
-
-    fn num_supervised(&self, batch: &TokenBatch) -> usize {
-        batch.num_supervised()
-    }
-
-    fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
-        let device = model.lm_head_weight().device();
-        let batch: BatchTensors = to_device(&batch, &device);
-        gradients_of_tokens(model, batch, self.recomputes)
-    }
-
-    fn epoch(&self) -> f64 {
-        0.0
-    }
-
-    fn cursor(&self) -> Value {
-        Value::Null
-    }
-
-    fn seek(&mut self, _cursor: &Value) -> Result<(), StageError> {
-        Ok(())
-    }
-
-    fn validate(&mut self, _model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
-        Ok(None)
-    }
-
-    fn sample(&self, _model: &CausalLm, _prompt: &str) -> Result<String, StageError> {
-        Ok(String::new())
-    }
-}
-
-/// Numbers of a tensor of 64-bit integers.
-fn integers(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<i64>) {
-    let view = file.tensor(name).unwrap();
-    let numbers = view
-        .data()
-        .chunks_exact(8)
-        .map(|b| i64::from_le_bytes(b.try_into().unwrap()));
-    (view.shape().to_vec(), numbers.collect())
 }
 
 /// Recorded batches in their order, micro-batches per step, and a learning rate per step.
