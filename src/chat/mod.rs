@@ -14,6 +14,7 @@ use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::text_stream::TextStream;
 use model::generate::{FinishReason, Prompt};
+use model::lora::load_adapter;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -35,8 +36,14 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         Some(dir) => dir.clone(),
         None => model_folder::newest(Path::new("out"))?,
     };
-    let engine = Engine::load(&dir, &device)
+    let mut engine = Engine::load(&dir, &device)
         .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+    if let Some(template) = &args.chat_template {
+        engine.tokenizer = engine.tokenizer.with_chat_template(template)?;
+    }
+    for adapter in &args.adapters {
+        engine.model = load_adapter(engine.model, adapter)?;
+    }
     let config = args.answer_config(&engine.defaults);
     config.generate.validate()?;
     let mode = match args.mode {
