@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
+use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::stage::{FULL_SFT, PRETRAIN};
@@ -31,6 +32,8 @@ enum Command {
     /// Stage 3: tune a model on conversations, all weights trained
     #[command(name = "full_sft", visible_alias = "sft")]
     FullSft(StageArgs),
+    /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
+    Bench(BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +53,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Pretrain(args) => PRETRAIN.run(args),
         Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
         Command::FullSft(args) => FULL_SFT.run(args),
+        Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
