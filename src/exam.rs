@@ -2,7 +2,7 @@
 //! the letter.
 
 use anyhow::Result;
-use dataset::playground::{ExamItem, Task};
+use dataset::playground::ExamItem;
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use model::generate::{GenerateConfig, Prompt};
@@ -16,7 +16,7 @@ const MAX_NEW_TOKENS: usize = 48;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// What was examined.
-    pub task: Task,
+    pub name: String,
     /// Questions asked.
     pub num_items: usize,
     /// Answers equal to the expected one, blanks around them aside.
@@ -38,6 +38,37 @@ impl Score {
 ///
 /// A chat template that refuses the question, or a model whose output is not finite.
 pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
+    let conversation = Conversation::new(engine, Mode::Chat, None, 0)?;
+    let ids = |item: &ExamItem| Ok(conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids);
+    let prompts = items.iter().map(ids).collect::<Result<Vec<_>>>()?;
+    score(engine, items, prompts, |item| item.task.to_string())
+}
+
+/// Asks every question in the second turn of a conversation, after the one before it in the list
+/// with its right answer; all count as one task.
+///
+/// # Errors
+///
+/// As [`sit_exam`].
+pub fn sit_second_turns(engine: &Engine, items: &[ExamItem], name: &str) -> Result<Vec<Score>> {
+    let befores = items.iter().cycle().skip(items.len().saturating_sub(1));
+    let ids = |(item, before): (&ExamItem, &ExamItem)| {
+        let mut conversation = Conversation::new(engine, Mode::Chat, None, 1)?;
+        conversation.remember(&before.prompt, &before.answer);
+        Ok(conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids)
+    };
+    let prompts = items.iter().zip(befores).map(ids);
+    let prompts = prompts.collect::<Result<Vec<_>>>()?;
+    score(engine, items, prompts, |_| name.to_owned())
+}
+
+/// Counts the right answers to prompts, by the names of the questions.
+fn score(
+    engine: &Engine,
+    items: &[ExamItem],
+    prompts: Vec<Vec<u32>>,
+    name_of: impl Fn(&ExamItem) -> String,
+) -> Result<Vec<Score>> {
     let config = AnswerConfig {
         generate: GenerateConfig {
             eos_token_id: engine.defaults.generate.eos_token_id.clone(),
@@ -45,23 +76,22 @@ pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
         },
         stop_strings: Vec::new(),
     };
-    let conversation = Conversation::new(engine, Mode::Chat, None, 0)?;
+    let prompts: Vec<Prompt> = prompts
+        .into_iter()
+        .map(|input_ids| Prompt { input_ids, seed: 0 })
+        .collect();
     let mut scores: Vec<Score> = Vec::new();
-    for batch in items.chunks(BATCH) {
-        let prompts = batch.iter().map(|item| {
-            let input_ids = conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids;
-            Ok(Prompt { input_ids, seed: 0 })
-        });
-        let prompts: Vec<Prompt> = prompts.collect::<Result<_>>()?;
-        let answers = engine.answer_all(&prompts, &config)?;
-        for (item, answer) in batch.iter().zip(answers) {
+    for (items, prompts) in items.chunks(BATCH).zip(prompts.chunks(BATCH)) {
+        let answers = engine.answer_all(prompts, &config)?;
+        for (item, answer) in items.iter().zip(answers) {
             let text = answer.text.trim();
-            let known = scores.iter().position(|score| score.task == item.task);
+            let name = name_of(item);
+            let known = scores.iter().position(|score| score.name == name);
             let index = known.unwrap_or(scores.len());
             if known.is_none() {
                 let example = format!("{} → {text}", item.prompt);
                 scores.push(Score {
-                    task: item.task,
+                    name,
                     num_items: 0,
                     num_right: 0,
                     example,

@@ -3,6 +3,7 @@
 #[cfg(not(target_env = "msvc"))]
 mod allocator;
 pub mod args;
+pub mod bench;
 pub mod chat;
 pub mod config;
 pub mod data;

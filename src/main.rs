@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
+use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::data::{self, DataCommand};
 use kindling::pipeline::{self, PipelineArgs};
@@ -43,6 +44,8 @@ enum Command {
     /// Look at files of conversations before training on them
     #[command(subcommand)]
     Data(DataCommand),
+    /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
+    Bench(BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -66,5 +69,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::LoraSft(args) => LORA_SFT.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Data(command) => data::run(command),
+        Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

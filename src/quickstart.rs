@@ -1,5 +1,6 @@
-//! The whole pipeline on the playground corpus: tokenizer, base model, chat model, exam. It calls
-//! the very functions that the stages call, with configs of the same kind.
+//! The whole pipeline on the playground corpus: tokenizer, base model, chat model, adapters that give
+//! it another name, exam. It calls the very functions that the stages call, with configs of the same
+//! kind.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,17 +11,17 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use dataset::Message;
-use dataset::playground::{Playground, PlaygroundConfig};
+use dataset::playground::{ExamItem, Playground, PlaygroundConfig, Task};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
 use serde_json::json;
-use train::config::{PretrainConfig, SftConfig};
+use train::config::{LoraSftConfig, PretrainConfig, SftConfig};
 use train::run::{Outcome, RunOptions, RunSummary};
 use train::run_folder::IfExists;
 
 use crate::config::parse_config;
 use crate::device::pick_device;
-use crate::exam::{Score, sit_exam};
+use crate::exam::{Score, sit_exam, sit_second_turns};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::tokenizer_stage::TokenizerConfig;
 
@@ -28,6 +29,12 @@ const MODEL: &str = include_str!("../configs/model/quickstart.json");
 const TOKENIZER: &str = include_str!("../configs/0-tokenizer.quickstart.toml");
 const PRETRAIN: &str = include_str!("../configs/1-pretrain.quickstart.toml");
 const FULL_SFT: &str = include_str!("../configs/3-full_sft.quickstart.toml");
+const LORA_SFT: &str = include_str!("../configs/4-lora_sft.quickstart.toml");
+
+/// What the adapters teach: the names that the model is given, in the place of those it had.
+const NEW_NAMES: [(&str, &str); 2] = [("Ember", "Nova"), ("小火苗", "小星星")];
+/// Rows without a name among each row with one that the adapters learn from: sums must stay.
+const NUM_REHEARSED: usize = 6;
 
 /// The command line of the quickstart.
 #[derive(Debug, Clone, Args)]
@@ -112,14 +119,33 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let Outcome::Completed(chat) = train::full_sft::run(&config, options(&paths.full_sft))? else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
-    eprintln!("quickstart: examining the model");
+    eprintln!("quickstart: giving the model another name");
+    let config: LoraSftConfig = paths.stage_config(LORA_SFT, "4-lora_sft", args)?;
+    let Outcome::Completed(renamed) = train::lora_sft::run(&config, options(&paths.lora_sft))?
+    else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    eprintln!("quickstart: examining the models");
     let engine = Engine::load(&chat.final_dir, &device)?;
-    let scores = sit_exam(&engine, &playground.exam)?;
+    let mut scores = sit_exam(&engine, &playground.exam)?;
+    let sums = items_of(&playground.exam, Task::Sum);
+    scores.extend(sit_second_turns(&engine, &sums, "2nd turn")?);
+    let renamed_engine = Engine::load(&renamed.final_dir, &device)?;
+    let mut renamed_exam = sums;
+    renamed_exam.extend(items_of(&playground.exam, Task::Identity));
+    for item in &mut renamed_exam {
+        item.answer = with_new_names(&item.answer);
+    }
+    let renamed_scores = sit_exam(&renamed_engine, &renamed_exam)?;
     let secs = started.elapsed().as_secs_f64();
     let report = report(
         &engine,
-        &[("1-pretrain", &base), ("3-full_sft", &chat)],
-        &scores,
+        &[
+            ("1-pretrain", &base),
+            ("3-full_sft", &chat),
+            ("4-lora_sft", &renamed),
+        ],
+        &[("held out", &scores[..]), ("renamed", &renamed_scores[..])],
         secs,
     );
     print!("{report}");
@@ -138,6 +164,7 @@ struct Paths {
     tokenizer: PathBuf,
     pretrain: PathBuf,
     full_sft: PathBuf,
+    lora_sft: PathBuf,
 }
 
 impl Paths {
@@ -149,6 +176,7 @@ impl Paths {
             tokenizer: out.join("0-tokenizer"),
             pretrain: out.join("1-pretrain"),
             full_sft: out.join("3-full_sft"),
+            lora_sft: out.join("4-lora_sft"),
         })
     }
 
@@ -163,6 +191,9 @@ impl Paths {
             .iter()
             .map(|row| json!({ "conversations": row }));
         self.write_lines("conversations.jsonl", rows)?;
+        let renamed = renamed_rows(&playground.rows);
+        let renamed = renamed.iter().map(|row| json!({ "conversations": row }));
+        self.write_lines("renamed.jsonl", renamed)?;
         let turns = playground
             .rows
             .iter()
@@ -211,11 +242,13 @@ impl Paths {
             overrides.push(format!("data.sources=[{{ path = {documents} }}]"));
             overrides.push(format!("data.cache_dir={}", toml_path(&cache)));
         } else {
-            let conversations = toml_path(&self.data.join("conversations.jsonl"));
-            overrides.push(format!(
-                "model.from={}",
-                toml_path(&self.pretrain.join("final"))
-            ));
+            let (from, file) = if stage == "3-full_sft" {
+                (&self.pretrain, "conversations.jsonl")
+            } else {
+                (&self.full_sft, "renamed.jsonl")
+            };
+            let conversations = toml_path(&self.data.join(file));
+            overrides.push(format!("model.from={}", toml_path(&from.join("final"))));
             overrides.push(format!("data.files=[{conversations}]"));
         }
         overrides.extend(
@@ -235,6 +268,36 @@ fn plain_turns(row: &[Message]) -> String {
         let _ = writeln!(text, "{}\n{}", turn.role, turn.content);
     }
     text
+}
+
+/// The rows in which the model says a name, with the new ones in them, and some rows between.
+fn renamed_rows(rows: &[Vec<Message>]) -> Vec<Vec<Message>> {
+    let has_name = |row: &Vec<Message>| {
+        let mut names = NEW_NAMES.iter();
+        names.any(|(old, _)| row.iter().any(|turn| turn.content.contains(old)))
+    };
+    let (named, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| has_name(row));
+    let others = others.into_iter().take(NUM_REHEARSED * named.len());
+    let rename = |row: &Vec<Message>| {
+        let turns = row.iter().cloned();
+        turns
+            .map(|mut turn| {
+                turn.content = with_new_names(&turn.content);
+                turn
+            })
+            .collect()
+    };
+    named.into_iter().chain(others).map(rename).collect()
+}
+
+fn with_new_names(text: &str) -> String {
+    let names = NEW_NAMES.iter();
+    names.fold(text.to_owned(), |text, (old, new)| text.replace(old, new))
+}
+
+fn items_of(exam: &[ExamItem], task: Task) -> Vec<ExamItem> {
+    let items = exam.iter().filter(|item| item.task == task);
+    items.cloned().collect()
 }
 
 /// A path as a TOML string, whatever characters it has.
@@ -260,7 +323,12 @@ fn train_tokenizer(paths: &Paths) -> Result<()> {
 }
 
 /// What was trained and what it learned, as a table.
-fn report(engine: &Engine, stages: &[(&str, &RunSummary)], scores: &[Score], secs: f64) -> String {
+fn report(
+    engine: &Engine,
+    stages: &[(&str, &RunSummary)],
+    exams: &[(&str, &[Score])],
+    secs: f64,
+) -> String {
     let mut lines = vec![format!(
         "model: {} parameters",
         engine.model.config().num_params()
@@ -278,17 +346,18 @@ fn report(engine: &Engine, stages: &[(&str, &RunSummary)], scores: &[Score], sec
             "{name:<12}{steps:>8}{tokens:>12}{speed:>11.0}{minutes:>9.1}"
         ));
     }
-    lines.push(String::new());
-    lines.push(format!(
-        "{:<12}{:>8}{:>12}   {}",
-        "held out", "right", "exact-match", "for example"
-    ));
-    for score in scores {
-        let share = format!("{:.0} %", 100.0 * score.share());
-        let right = format!("{}/{}", score.num_right, score.num_items);
-        let task = score.task.to_string();
-        let example = &score.example;
-        lines.push(format!("{task:<12}{right:>8}{share:>12}   {example}"));
+    for (name, scores) in exams {
+        lines.push(String::new());
+        lines.push(format!(
+            "{:<12}{:>8}{:>12}   {}",
+            name, "right", "exact-match", "for example"
+        ));
+        for score in *scores {
+            let share = format!("{:.0} %", 100.0 * score.share());
+            let right = format!("{}/{}", score.num_right, score.num_items);
+            let (task, example) = (&score.name, &score.example);
+            lines.push(format!("{task:<12}{right:>8}{share:>12}   {example}"));
+        }
     }
     lines.push(String::new());
     lines.push(format!("{:.1} minutes in all", secs / 60.0));

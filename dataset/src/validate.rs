@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use crate::batch::IGNORE_INDEX;
@@ -80,7 +81,7 @@ impl FileReport {
             });
             match encoded {
                 Ok(document) => {
-                    report.num_duplicate_rows += usize::from(!seen.insert(document.ids.clone()));
+                    report.num_duplicate_rows += usize::from(!seen.insert(hash_of(&document.ids)));
                     report.note_tokens(&document, seq_len);
                 }
                 Err(fault) => report.bad_lines.push(BadLine {
@@ -160,6 +161,13 @@ impl fmt::Display for FileReport {
         row("would be cut", self.num_truncated.to_string())?;
         row("would be left out", self.num_unsupervised.to_string())
     }
+}
+
+/// Sixty-four bits of a row: all rows themselves would not fit into memory.
+fn hash_of(ids: &[u32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    ids.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

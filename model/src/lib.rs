@@ -16,6 +16,7 @@ pub mod kv_cache;
 pub mod linear;
 pub mod lora;
 pub mod norm;
+pub mod packed;
 pub mod params;
 pub mod rope;
 pub mod sample;

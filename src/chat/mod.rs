@@ -9,12 +9,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
+use burn::prelude::Device;
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::text_stream::TextStream;
 use model::generate::{FinishReason, Prompt};
 use model::lora::load_adapter;
+use model::packed::WeightType;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -43,6 +45,14 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     }
     for adapter in &args.adapters {
         engine.model = load_adapter(engine.model, adapter)?;
+    }
+    if args.weights != WeightType::F32 {
+        ensure!(
+            device == Device::flex(),
+            "--weights {}: expected f32 on another device than the CPU",
+            args.weights
+        );
+        engine.model = engine.model.packed(args.weights);
     }
     let config = args.answer_config(&engine.defaults);
     config.generate.validate()?;

@@ -21,16 +21,20 @@ pub(super) fn from_preference(mut fields: Fields) -> Result<PreferenceRow, RowFa
     }
     let tools = fields.take_list("tools")?;
     let (chosen, rejected) = take_answers(&mut fields)?;
-    let mut prompt = take_prompt(&mut fields)?;
+    // Lists of turns hold the question too, whatever else the row has: UltraFeedback's `messages`
+    // are the whole better conversation.
+    let repeats_question = chosen.as_array().is_some_and(|turns| turns.len() > 1);
+    let mut prompt = if repeats_question {
+        fields.take_system()?.into_iter().collect()
+    } else {
+        take_prompt(&mut fields)?
+    };
     let (chosen_prefix, chosen) = answer_of(CHOSEN_FIELDS[0], chosen, prompt.is_empty())?;
     let (rejected_prefix, rejected) = answer_of(REJECTED_FIELDS[0], rejected, prompt.is_empty())?;
     if chosen_prefix != rejected_prefix {
         return Err(RowFault::OtherQuestion);
     }
-    // MiniMind's lists repeat the question that others have beside them.
-    if !prompt.ends_with(&chosen_prefix) {
-        prompt.extend(chosen_prefix);
-    }
+    prompt.extend(chosen_prefix);
     if prompt.is_empty() {
         return Err(fields.missing("prompt"));
     }

@@ -171,8 +171,8 @@ impl CausalLm {
                 // Ids by path, as those of all other parameters.
                 let id = |matrix| ParamId::from(path_hash(&format!("{path}.{matrix}")));
                 linear.adapters.push(LoraAdapter {
-                    lora_a: Param::initialized(id("lora_a"), a.require_grad()), // [I, R]
-                    lora_b: Param::initialized(id("lora_b"), b.require_grad()), // [R, O]
+                    lora_a: Param::initialized(id("lora_a"), a).set_require_grad(true), // [I, R]
+                    lora_b: Param::initialized(id("lora_b"), b).set_require_grad(true), // [R, O]
                     scale: config.alpha / config.rank as f64,
                     dropout,
                 });

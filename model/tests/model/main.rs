@@ -13,5 +13,6 @@ mod folders;
 mod hugging_face;
 mod layers;
 mod lora;
+mod packed;
 mod pytorch;
 mod refusals;
