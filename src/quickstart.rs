@@ -19,7 +19,7 @@ use train::config::{LoraSftConfig, PretrainConfig, SftConfig};
 use train::run::{Outcome, RunOptions, RunSummary};
 use train::run_folder::IfExists;
 
-use crate::config::parse_config;
+use crate::config::{parse_config, toml_path};
 use crate::device::pick_device;
 use crate::exam::{Score, sit_exam, sit_second_turns};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
@@ -298,11 +298,6 @@ fn with_new_names(text: &str) -> String {
 fn items_of(exam: &[ExamItem], task: Task) -> Vec<ExamItem> {
     let items = exam.iter().filter(|item| item.task == task);
     items.cloned().collect()
-}
-
-/// A path as a TOML string, whatever characters it has.
-fn toml_path(path: &Path) -> toml::Value {
-    toml::Value::String(path.display().to_string())
 }
 
 fn train_tokenizer(paths: &Paths) -> Result<()> {
