@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::{FieldDocs, PretrainConfig, SftConfig, commented_toml};
+use train::config::{
+    DistillConfig, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+};
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
 use train::run_folder::IfExists;
@@ -38,7 +40,30 @@ pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
     run: train::full_sft::run,
 };
 
+/// Stage 4: conversations to adapters of a chat model.
+pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
+    name: train::lora_sft::STAGE,
+    plan: train::lora_sft::plan,
+    run: train::lora_sft::run,
+};
+
+/// Stage 9: a teacher's distribution on conversations to a smaller model.
+pub const DISTILL: TrainingStage<DistillConfig> = TrainingStage {
+    name: train::distill::STAGE,
+    plan: train::distill::plan,
+    run: train::distill::run,
+};
+
 impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
+    /// Trains by a config that is in memory.
+    ///
+    /// # Errors
+    ///
+    /// A wrong config or input, or a run that broke off.
+    pub fn train(&self, config: &C, options: RunOptions) -> Result<Outcome> {
+        Ok((self.run)(config, options)?)
+    }
+
     /// Does what the flags ask: print the config, print the plan, or train.
     ///
     /// # Errors

@@ -7,7 +7,9 @@
 
 mod bad_input;
 mod configs;
+mod data;
 mod fixture;
 mod killed;
 mod pipeline;
 mod readme;
+mod recipe;

@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use model::CausalLm;
+use model::lora::save_adapter;
 use model::training_record::TrainingRecord;
 use serde_json::Value;
 
 use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
 use crate::data::DataError;
-use crate::export::{ExportError, export};
+use crate::distill::TeacherError;
+use crate::export::{ADAPTER, ExportError, export};
 use crate::optimizer::Optimizer;
 use crate::plan::TrainPlan;
 use crate::report::{ReportError, Reporter};
@@ -87,6 +89,9 @@ pub enum TrainError {
     /// The training data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The teacher cannot be used.
+    #[error(transparent)]
+    Teacher(#[from] TeacherError),
     /// The run's folder cannot be used.
     #[error(transparent)]
     RunFolder(#[from] RunFolderError),
@@ -178,7 +183,7 @@ pub(crate) fn run<S: Stage>(
         stage: prepared.plan.stage.to_owned(),
         is_chat_tuned: prepared.stage.teaches_chat(),
     };
-    let tokenizer = prepared.start.tokenizer;
+    let start = prepared.start;
     let mut trainer = Trainer::new(TrainerParts {
         stage: prepared.stage,
         model,
@@ -202,8 +207,16 @@ pub(crate) fn run<S: Stage>(
             checkpoint,
         });
     }
+    let model = match &start.lora {
+        Some(lora) => {
+            let adapter = folder.path().join(ADAPTER);
+            save_adapter(&model, lora, &start.from, &adapter).map_err(ExportError::from)?;
+            model.merged()
+        }
+        None => model,
+    };
     Ok(Outcome::Completed(RunSummary {
-        final_dir: export(folder.path(), &model, &tokenizer, &record)?,
+        final_dir: export(folder.path(), &model, &start.tokenizer, &record)?,
         steps: state.step,
         tokens: state.tokens,
         skipped_steps: state.skipped.total,

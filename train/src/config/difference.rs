@@ -10,13 +10,14 @@ use std::fmt;
 use serde_json::Value;
 
 /// Sections and fields that do not change what is learned.
-const MAY_CHANGE: [&str; 9] = [
+const MAY_CHANGE: [&str; 10] = [
     "validation.",
     "samples.",
     "checkpoint.",
     "guard.",
     "report.",
     "data.cache_dir",
+    "distill.cache_dir",
     "train.activation_checkpointing",
     "train.dump_curve_inputs",
     "tokenizer.path",
