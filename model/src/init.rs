@@ -34,6 +34,9 @@ pub(crate) fn draw_weights(model: CausalLm, seed: u64) -> CausalLm {
         if path.ends_with("norm.weight") {
             return Ok::<_, Infallible>(vec![1.0; num_values]);
         }
+        if path.ends_with("e_score_correction_bias") {
+            return Ok(vec![0.0; num_values]);
+        }
         let writes_residual = path.ends_with("o_proj.weight") || path.ends_with("down_proj.weight");
         let scale = if writes_residual { residual_scale } else { 1.0 };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -46,7 +46,7 @@ pub fn masked_cross_entropy(model: &CausalLm, batch: BatchTensors) -> Tensor<1> 
     let hidden = match batch.noise {
         Some(noise) => {
             let embedded = model.embed_tokens.forward(batch.input_ids); // [B, T, D]
-            model.forward_embedded(embedded + noise, batch.positions)
+            model.forward_embedded(embedded + noise, batch.positions).0
         }
         None => model.forward(batch.input_ids, batch.positions),
     }; // [B, T, D]

@@ -85,7 +85,14 @@ fn weights(model: &CausalLm) -> Vec<f32> {
     let parts = [
         model.embed_tokens.weight.val().into_data(),
         layer.self_attn.q_proj.weight.val().into_data(),
-        layer.mlp.down_proj.weight.val().into_data(),
+        layer
+            .mlp
+            .dense()
+            .unwrap()
+            .down_proj
+            .weight
+            .val()
+            .into_data(),
     ];
     parts
         .iter()
