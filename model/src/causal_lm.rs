@@ -202,7 +202,7 @@ impl CausalLm {
         &self.rope
     }
 
-    /// Switches the adapters' dropout on and off.
+    /// Switches the adapters' dropout and the routers' noise on and off.
     pub fn dropout_pass(&self) -> &DropoutPass {
         &self.dropout_pass
     }

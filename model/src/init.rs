@@ -51,7 +51,7 @@ pub(crate) fn draw_weights(model: CausalLm, seed: u64) -> CausalLm {
 }
 
 /// Independent draws from N(0, `std`), by Box and Muller's transform in f64.
-fn draw_normal(rng: &mut ChaCha8Rng, num_values: usize, std: f64) -> Vec<f32> {
+pub(crate) fn draw_normal(rng: &mut ChaCha8Rng, num_values: usize, std: f64) -> Vec<f32> {
     // 53 bits fill an f64's mantissa.
     const UNIT: f64 = 1.0 / (1_u64 << 53) as f64;
     let mut values = Vec::with_capacity(num_values + 1);

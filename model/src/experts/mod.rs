@@ -10,8 +10,10 @@
 mod balance;
 mod config;
 mod mlp;
+mod noise;
 mod router;
 mod routes;
+mod upcycle;
 
 use std::sync::Arc;
 

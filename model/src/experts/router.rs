@@ -9,6 +9,7 @@ use burn::nn::Initializer;
 use burn::prelude::*;
 use burn::tensor::activation::{sigmoid, softmax};
 
+use super::noise::RouterNoise;
 use super::{ExpertsConfig, Routes, Routing, ScoringFunc};
 use crate::config::ModelConfig;
 use crate::kernels;
@@ -29,6 +30,8 @@ pub struct Router {
     /// Experts that a token is sent to.
     pub num_experts_per_tok: usize,
     norm_topk_prob: bool,
+    #[module(skip)]
+    pub(super) noise: Option<RouterNoise>,
 }
 
 impl Router {
@@ -42,6 +45,7 @@ impl Router {
             scoring_func: config.model_type.scoring_func(),
             num_experts_per_tok: experts.num_experts_per_tok,
             norm_topk_prob: experts.norm_topk_prob,
+            noise: None,
         }
     }
 
@@ -67,6 +71,10 @@ impl Router {
 
         // In f32 whatever the weights are: rounding here would send tokens elsewhere.
         let logits = kernels::linear(x, self.weight.val()); // [N, E]
+        let logits = match &self.noise {
+            Some(noise) => noise.added_to(logits),
+            None => logits,
+        };
         let scores = match self.scoring_func {
             ScoringFunc::Softmax => softmax(logits.clone(), 1),
             ScoringFunc::Sigmoid => sigmoid(logits.clone()),

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use crate::fixture::golden_json;
 
 /// Counts by MiniMind's own programs; `debug` by hand:
-/// `512·64 + 2·(2·64·(64+32) + 2·16 + 3·64·192 + 2·64) + 64`.
+/// `512·64 + 2·(2·64·(64+32) + 2·16 + 3·64·192 + 2·64) + 64`, `debug-moe` likewise:
+/// `512·64 + 2·(2·64·(64+32) + 64·4 + 4 + 5·3·64·64 + 2·64) + 64`.
 #[test]
 fn presets_have_their_exact_parameter_counts() {
     for (name, num_params) in [
@@ -25,6 +26,7 @@ fn presets_have_their_exact_parameter_counts() {
         ("v1-26m-moe", 96_100_864),
         ("v1-26m-moe-2shared", 113_402_368),
         ("v3-198m-moe", 198_416_640),
+        ("debug-moe", 181_064),
     ] {
         assert_eq!(preset(name).num_params(), num_params, "{name}");
     }

@@ -357,3 +357,48 @@ fn a_single_renormalised_weight_leaves_the_router_without_gradient() {
     };
     assert!(!raw.leaves_router_without_gradient());
 }
+
+/// Equal experts whose weights sum to one say what the network they were copied from says.
+#[test]
+fn an_upcycled_model_computes_what_the_dense_one_does() {
+    let device = Device::flex();
+    for (dense, sparse) in [("v1_dense", "v1_moe"), ("v3_dense", "v3_moe_top2")] {
+        let dense = golden_model(dense, &device);
+        let config = golden_model(sparse, &device).config().clone();
+        let upcycled = CausalLm::upcycled(&dense, &config, 3, &device).unwrap();
+        assert_eq!(upcycled.num_params(), config.num_params());
+        let rows = ROWS.map(|row| row.to_vec());
+        let difference = max_difference(
+            &logits(&upcycled, &rows, &device),
+            &logits(&dense, &rows, &device),
+        );
+        assert!(difference < 1e-5, "{sparse}: {difference:e}");
+    }
+    let dense = golden_model("v3_dense", &device);
+    let other = golden_model("hf_qwen3_moe", &device).config().clone();
+    let error = CausalLm::upcycled(&dense, &other, 3, &device).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`rope_theta` is 10000, expected 1000000 as in the dense model"
+    );
+}
+
+/// Noise is drawn within a pass only, the same for the same pass.
+#[test]
+fn router_noise_follows_the_pass() {
+    let device = Device::flex();
+    let rows = ROWS.map(|row| row.to_vec());
+    let model = golden_model("hf_qwen3_moe", &device).with_router_noise(1.0, 7);
+    let quiet = logits(&model, &rows, &device);
+    let in_pass = |pass: u64| {
+        model.dropout_pass().begin(pass);
+        let noisy = logits(&model, &rows, &device);
+        model.dropout_pass().end();
+        noisy
+    };
+    let (first, second) = (in_pass(1), in_pass(2));
+    assert!(max_difference(&first, &quiet) > 1e-3);
+    assert!(max_difference(&first, &second) > 1e-3);
+    assert_eq!(in_pass(1), first);
+    assert_eq!(logits(&model, &rows, &device), quiet);
+}
