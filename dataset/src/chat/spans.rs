@@ -260,7 +260,7 @@ mod tests {
             let spans = template
                 .render_spans_for(loss_on, &messages, &options)
                 .unwrap();
-            let text = |trained| {
+            let text = |trained: bool| {
                 let spans = spans.iter().filter(|span| span.trained || !trained);
                 spans.map(|span| span.text.as_str()).collect::<String>()
             };

@@ -1,5 +1,6 @@
 //! What is trained of random conversations, and the options that change conversations.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use super::*;
@@ -99,6 +100,59 @@ fn labelled_tokens_are_exactly_what_assistants_say() {
             assert_eq!(tokenizer.decode(&document.ids, false), rendered);
         }
     }
+}
+
+/// With thoughts, calls and what functions answer in between, in MiniMind-3's form: an answer without
+/// thoughts begins behind the closed think block, one with thoughts inside the open one.
+#[test]
+fn labelled_tokens_are_exactly_what_assistants_think_and_call() {
+    let mut draw = Draw::new(6, 0);
+    let tokenizer = tokenizer(SpecialTokens::V3);
+    let options = ConversationOptions::default();
+    let encoder = encoder(&tokenizer, &options);
+    let call = serde_json::json!({"name": "f", "arguments": {"x": "人工"}});
+    let written = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": \"人工\"}}\n</tool_call>";
+    let (mut num_thoughts, mut num_calls) = (0, 0);
+    for number in 0..200 {
+        let mut row = chat(&[("user", "the cat")]);
+        if draw.chance(50) {
+            row.tools = vec![serde_json::json!({"name": "f"})];
+        }
+        let mut expected = String::new();
+        for _ in 0..=draw.below(3) {
+            let mut text = |most| -> String {
+                let words = (0..=draw.below(most)).map(|_| *draw.pick(&WORDS));
+                format!("a{}z", words.collect::<String>())
+            };
+            let mut turn = Message::new("assistant", text(4));
+            let (thoughts, observation) = (text(4), text(4));
+            if draw.chance(50) {
+                num_thoughts += 1;
+                let _ = write!(expected, "{thoughts}\n</think>\n\n");
+                turn.reasoning_content = Some(thoughts);
+            }
+            let is_call = draw.chance(40);
+            if is_call && draw.chance(50) {
+                turn.content.clear();
+            }
+            expected.push_str(&turn.content);
+            if is_call {
+                num_calls += 1;
+                if !turn.content.is_empty() {
+                    expected.push('\n');
+                }
+                expected.push_str(written);
+                turn.tool_calls = vec![call.clone()];
+            }
+            expected.push_str("<|im_end|>");
+            row.conversations.push(turn);
+            let speaker = if is_call { "tool" } else { "user" };
+            row.conversations.push(Message::new(speaker, observation));
+        }
+        let document = encoder.encode(row, number).unwrap();
+        assert_eq!(text_of_trained(&tokenizer, &document), expected);
+    }
+    assert!(num_thoughts > 50 && num_calls > 50);
 }
 
 /// Thoughts are learned or left out, wherever the file has them.

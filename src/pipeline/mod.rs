@@ -1,26 +1,31 @@
 //! `kindling pipeline FILE`: a recipe of stages, each starting from what the one before left.
 
-use std::fmt::Write as _;
+mod recipe;
+mod table;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::prelude::Device;
 use clap::Args;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use train::config::{FieldDocs, differences_that_matter};
-use train::run::{Outcome, RunOptions, RunSummary};
+use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
-use crate::config::{load_config, parse_config};
+use crate::config::{load_config, parse_config, toml_path};
 use crate::device::pick_device;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN, TrainingStage};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
+
+pub use recipe::{PipelineConfig, StageConfig};
+use table::{StageSummary, table};
 
 const TOKENIZER: &str = "0-tokenizer";
 /// What a completed stage came to, in its folder.
@@ -44,90 +49,6 @@ pub struct PipelineArgs {
     /// Where to run: auto, cpu, cuda:N or wgpu:N
     #[arg(long, default_value = "auto")]
     pub device: String,
-}
-
-/// A recipe: stages in their order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PipelineConfig {
-    /// The stages.
-    pub stages: Vec<StageConfig>,
-}
-
-/// One stage of a recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StageConfig {
-    /// Name of its folder in the pipeline's.
-    pub name: String,
-    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft or 9-distill.
-    pub stage: String,
-    /// Its settings, a TOML file.
-    pub config: PathBuf,
-    /// Name of the earlier stage whose model it starts from; empty: the one before.
-    #[serde(default)]
-    pub from: String,
-    /// Changes of its settings, as after --set.
-    #[serde(default)]
-    pub set: Vec<String>,
-}
-
-impl PipelineConfig {
-    /// Compares the stages with each other.
-    ///
-    /// # Errors
-    ///
-    /// A recipe without stages, a name that is there twice, an unknown stage, a start that does not
-    /// come before.
-    pub fn validate(&self) -> Result<()> {
-        ensure!(
-            !self.stages.is_empty(),
-            "stages is empty, expected at least one [[stages]]"
-        );
-        for (index, stage) in self.stages.iter().enumerate() {
-            let name = &stage.name;
-            let earlier = &self.stages[..index];
-            let is_file_name = Path::new(name).file_name() == Some(name.as_ref());
-            ensure!(
-                is_file_name,
-                "stages.name is {name:?}, expected the name of a folder"
-            );
-            ensure!(
-                earlier.iter().all(|other| other.name != *name),
-                "two stages are called {name}, expected a name of its own for each"
-            );
-            ensure!(
-                stage.from.is_empty() || earlier.iter().any(|other| other.name == stage.from),
-                "stage {name} starts from {:?}, expected the name of an earlier stage",
-                stage.from
-            );
-            let known = [
-                TOKENIZER,
-                PRETRAIN.name,
-                FULL_SFT.name,
-                LORA_SFT.name,
-                DISTILL.name,
-            ];
-            ensure!(
-                known.contains(&stage.stage.as_str()),
-                "stage {name} is {:?}, expected one of {}",
-                stage.stage,
-                known.join(", ")
-            );
-        }
-        Ok(())
-    }
-}
-
-/// A line of the final table.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct StageSummary {
-    steps: Option<usize>,
-    tokens: Option<u64>,
-    minutes: Option<f64>,
-    loss: Option<f64>,
-    held_out_loss: Option<f64>,
-    bits_per_byte: Option<f64>,
 }
 
 /// Runs every stage that is not done yet and prints what all of them came to.
@@ -339,108 +260,4 @@ fn done_summary<C: DeserializeOwned + Serialize>(
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let summary = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     Ok(Some(summary))
-}
-
-impl From<&RunSummary> for StageSummary {
-    fn from(summary: &RunSummary) -> Self {
-        Self {
-            steps: Some(summary.steps),
-            tokens: Some(summary.tokens),
-            minutes: Some(summary.train_secs / 60.0),
-            loss: summary.loss,
-            held_out_loss: summary.held_out.map(|held_out| held_out.loss),
-            bits_per_byte: summary.held_out.map(|held_out| held_out.bits_per_byte),
-        }
-    }
-}
-
-/// What the stages came to, a line each.
-fn table(rows: &[(String, StageSummary)]) -> String {
-    let mut text = format!(
-        "{:<20}{:>8}{:>12}{:>10}{:>10}{:>10}{:>11}\n",
-        "stage", "steps", "tokens", "minutes", "loss", "held out", "bits/byte"
-    );
-    for (name, row) in rows {
-        let fixed = |value: Option<f64>, digits: usize| {
-            value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
-        };
-        let whole = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
-        let _ = writeln!(
-            text,
-            "{name:<20}{:>8}{:>12}{:>10}{:>10}{:>10}{:>11}",
-            whole(row.steps.map(|steps| steps as u64)),
-            whole(row.tokens),
-            fixed(row.minutes, 1),
-            fixed(row.loss, 4),
-            fixed(row.held_out_loss, 4),
-            fixed(row.bits_per_byte, 4),
-        );
-    }
-    text
-}
-
-/// A path as a TOML string, whatever characters it has.
-fn toml_path(path: &Path) -> toml::Value {
-    toml::Value::String(path.display().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(text: &str) -> String {
-        let config: PipelineConfig = toml::from_str(text).unwrap();
-        config.validate().unwrap_err().to_string()
-    }
-
-    /// Each text says what was found and what was expected.
-    #[test]
-    fn recipes_that_do_not_hold_together_are_refused() {
-        let stage = |name: &str, stage: &str, from: &str| {
-            format!(
-                "[[stages]]\nname = {name:?}\nstage = {stage:?}\nconfig = \"c.toml\"\n\
-                 from = {from:?}\n"
-            )
-        };
-        assert_eq!(
-            refusal("stages = []"),
-            "stages is empty, expected at least one [[stages]]"
-        );
-        assert_eq!(
-            refusal(&stage("a", "2-chat", "")),
-            "stage a is \"2-chat\", expected one of 0-tokenizer, 1-pretrain, 3-full_sft, \
-             4-lora_sft, 9-distill"
-        );
-        let twice = stage("a", "1-pretrain", "") + &stage("a", "3-full_sft", "");
-        assert_eq!(
-            refusal(&twice),
-            "two stages are called a, expected a name of its own for each"
-        );
-        assert_eq!(
-            refusal(&stage("a", "3-full_sft", "b")),
-            "stage a starts from \"b\", expected the name of an earlier stage"
-        );
-        assert_eq!(
-            refusal(&stage("../a", "3-full_sft", "")),
-            "stages.name is \"../a\", expected the name of a folder"
-        );
-    }
-
-    /// What is not known is a dash, not a zero.
-    #[test]
-    fn the_table_has_a_line_per_stage() {
-        let row = StageSummary {
-            steps: Some(12),
-            tokens: Some(3456),
-            minutes: Some(1.25),
-            loss: Some(2.5),
-            ..StageSummary::default()
-        };
-        let table = table(&[("1-pretrain".to_owned(), row)]);
-        let line: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(
-            line,
-            ["1-pretrain", "12", "3456", "1.2", "2.5000", "-", "-"]
-        );
-    }
 }
