@@ -21,6 +21,7 @@ pub mod plan;
 pub mod pretrain;
 mod recompute;
 pub mod report;
+pub mod routing;
 pub mod run;
 pub mod run_folder;
 pub mod schedule;

@@ -59,7 +59,7 @@ impl MemoryEstimate {
         let num_params = model.num_params() as u64;
         let slots = (inputs.micro_batch_size * inputs.seq_len) as u64;
         let hidden = model.hidden_size as u64;
-        let intermediate = model.intermediate_size as u64;
+        let per_network = |width: usize| 3 * width as u64;
         let query = (model.num_attention_heads * model.head_dim) as u64;
         let key = (model.num_key_value_heads * model.head_dim) as u64;
         let layers = model.num_hidden_layers as u64;
@@ -69,13 +69,22 @@ impl MemoryEstimate {
         } else {
             0
         };
-        let per_layer = 4 * hidden + 2 * query + 2 * key + 3 * intermediate + normed;
+        let attention = 4 * hidden + 2 * query + 2 * key + normed;
+        let dense = attention + per_network(model.intermediate_size);
+        // A routed expert keeps its input, gate and up, and its output; their product is computed
+        // once more.
+        let sparse = model.experts.as_ref().map_or(0, |experts| {
+            let routed = 2 * hidden + 2 * experts.moe_intermediate_size as u64;
+            let shared = per_network(experts.shared_intermediate_size());
+            attention + experts.num_experts_per_tok as u64 * routed + shared
+        });
+        let num_sparse = model.num_sparse_layers() as u64;
         let kept = if inputs.activation_checkpointing {
-            layers * hidden + per_layer
+            layers * hidden + dense.max(sparse)
         } else {
-            layers * per_layer
+            (layers - num_sparse) * dense + num_sparse * sparse
         };
-        let widest = 3 * hidden.max(intermediate).max(query);
+        let widest = 3 * hidden.max(widest_network(model)).max(query);
         let head = 3 * hidden;
         let activations = F32 * slots * (kept + head + widest);
 
@@ -109,6 +118,20 @@ impl MemoryEstimate {
             + self.logits
             + self.program
     }
+}
+
+/// Width of what one network makes of all slots, or each of a token's experts of its share of them.
+fn widest_network(model: &ModelConfig) -> u64 {
+    let width = model
+        .experts
+        .as_ref()
+        .map_or(model.intermediate_size, |experts| {
+            let routed = experts.num_experts_per_tok * experts.moe_intermediate_size;
+            routed
+                .div_ceil(experts.num_experts)
+                .max(experts.shared_intermediate_size())
+        });
+    width as u64
 }
 
 /// Largest resident memory of this process so far, in bytes; `None` where the system does not tell

@@ -160,9 +160,10 @@ pub(crate) fn run<S: Stage>(
         ),
     };
     let device = options.device.autodiff();
-    let mut model = prepared
-        .start
-        .model(prepared.loop_config.train.seed, &device)?;
+    let seed = prepared.loop_config.train.seed;
+    let noise_std = prepared.loop_config.router.noise_std;
+    let model = prepared.start.model(seed, &device)?;
+    let mut model = model.with_router_noise(noise_std, seed);
     let mut optimizer = Optimizer::new(prepared.loop_config.optimizer.clone());
     if let Some(checkpoint) = &checkpoint {
         model = checkpoint::load_weights(checkpoint, &state, model, &mut optimizer, &device)?;

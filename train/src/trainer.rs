@@ -10,7 +10,8 @@ use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::LoopConfig;
 use crate::guard::GuardError;
 use crate::optimizer::Optimizer;
-use crate::report::{Reporter, SampleReport, StepReport, ValidationReport};
+use crate::report::{ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport};
+use crate::routing::loads_by_layer;
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
 use crate::stage::{Stage, StageError};
@@ -66,6 +67,7 @@ pub struct Trainer<S: Stage> {
     last_validation: Option<HeldOutLoss>,
     validated_step: Option<usize>,
     last_loss: Option<f64>,
+    last_experts: Option<ExpertsReport>,
     secs_before: f64,
     started: Instant,
     last_saved: Instant,
@@ -114,6 +116,7 @@ impl<S: Stage> Trainer<S> {
             last_validation: None,
             validated_step: None,
             last_loss: None,
+            last_experts: None,
             started: now,
             last_saved: now,
         }
@@ -132,6 +135,9 @@ impl<S: Stage> Trainer<S> {
                 return self.stop_here();
             };
             self.reporter.record_step(&report);
+            if let Some(experts) = self.last_experts.take() {
+                self.reporter.record_experts(&experts);
+            }
             self.look_and_save()?;
         }
         self.look_at_the_end()?;
@@ -157,7 +163,9 @@ impl<S: Stage> Trainer<S> {
         let (tokens, supervised) = (summed.tokens as u64, summed.supervised as u64);
         let (loss, grad_norm) = (summed.loss(), summed.grad_norm());
         let data_wait_secs = summed.data_wait_secs;
+        let experts = ExpertsReport::new(self.state.step as u64 + 1, supervised, &summed.routing);
         self.apply_or_skip(summed, lr)?;
+        self.last_experts = experts;
 
         self.last_loss = Some(loss);
         self.state.tokens += tokens;
@@ -222,7 +230,9 @@ impl<S: Stage> Trainer<S> {
         } else {
             let model = taken(self.model.take());
             let max_grad_norm = self.config.optimizer.max_grad_norm;
-            self.model = Some(summed.apply(model, &mut self.optimizer, lr, max_grad_norm));
+            let loads = loads_by_layer(&summed.routing);
+            let model = summed.apply(model, &mut self.optimizer, lr, max_grad_norm);
+            self.model = Some(model.with_moved_biases(&loads, self.config.router.bias_rate));
             self.state.skipped.applied();
         }
         Ok(())

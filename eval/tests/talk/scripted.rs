@@ -40,6 +40,7 @@ pub(crate) fn model_that_writes(last_of_prompt: char, answer: &str) -> CausalLm 
         max_position_embeddings: MAX_POSITIONS,
         rms_norm_eps: 1e-6,
         rope_theta: 1e4,
+        experts: None,
         rope_scaling: None,
         tie_word_embeddings: false,
         initializer_range: 0.02,
@@ -51,7 +52,8 @@ pub(crate) fn model_that_writes(last_of_prompt: char, answer: &str) -> CausalLm 
     let mut model = CausalLm::new(&config, 0, &device);
     model.embed_tokens.weight = Param::from_tensor(Tensor::eye(VOCAB_SIZE, &device));
     let layer = &mut model.layers[0];
-    for adds in [&mut layer.self_attn.o_proj, &mut layer.mlp.down_proj] {
+    let mlp = layer.mlp.dense_mut().expect("the layer has no experts");
+    for adds in [&mut layer.self_attn.o_proj, &mut mlp.down_proj] {
         let shape = adds.weight.dims();
         adds.weight = Param::from_tensor(Tensor::zeros(shape, &device));
     }

@@ -5,6 +5,7 @@ mod chat;
 mod difference;
 mod error;
 mod length;
+mod router;
 mod sections;
 mod text;
 
@@ -12,6 +13,7 @@ pub use chat::{ChatDataSection, DistillSection, LoraSection, NeftuneSection};
 pub use difference::{FieldDifference, differences_that_matter};
 pub use error::ConfigError;
 pub use length::{Length, LengthError};
+pub use router::{BalanceKind, RouterSection};
 pub use sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
     ValidationSection,
@@ -79,6 +81,8 @@ pub struct LoopConfig {
     pub train: TrainSection,
     /// Update rule.
     pub optimizer: OptimizerConfig,
+    /// Balance of a mixture of experts.
+    pub router: RouterSection,
     /// Learning rate over the run.
     pub schedule: ScheduleConfig,
     /// Scoring of held-out documents.
@@ -110,6 +114,8 @@ macro_rules! stage_config {
             pub train: TrainSection,
             /// How gradients become updates.
             pub optimizer: OptimizerConfig,
+            /// How a mixture of experts is kept in balance; a model without experts does not read it.
+            pub router: RouterSection,
             /// How the learning rate moves over the run.
             pub schedule: ScheduleConfig,
             /// How often the held-out documents are scored.
@@ -144,6 +150,7 @@ macro_rules! stage_config {
                 LoopConfig {
                     train: self.train.clone(),
                     optimizer: self.optimizer.clone(),
+                    router: self.router.clone(),
                     schedule: self.schedule.clone(),
                     validation: self.validation.clone(),
                     samples: self.samples.clone(),
@@ -206,6 +213,7 @@ impl LoopConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.train.validate()?;
         self.optimizer.validate()?;
+        self.router.validate()?;
         self.schedule.validate()?;
         self.samples.validate()?;
         self.checkpoint.validate()?;
