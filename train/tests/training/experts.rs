@@ -16,10 +16,10 @@ use crate::synthetic::{Mishap, SyntheticStage, experts_config};
 use crate::{NUM_STEPS, device, trainer_of};
 
 /// Recovery is trained for so many steps of eight rows.
-const NUM_RECOVERY_STEPS: usize = 80;
+const NUM_RECOVERY_STEPS: usize = 60;
 /// Violations run from 0, all equally busy, to 1, two of four do everything.
 const COLLAPSED: f64 = 0.9;
-const RECOVERED: f64 = 0.4;
+const RECOVERED: f64 = 0.5;
 
 fn nothing() -> RouterSection {
     RouterSection {
@@ -45,7 +45,7 @@ fn collapsed() -> CausalLm {
                 .for_each(|value| *value = 0.1);
         }
         if path.ends_with("mlp.gate.weight") {
-            values[..4].copy_from_slice(&[0.3, 0.3, -0.3, -0.3]);
+            values[..4].copy_from_slice(&[1.0, 1.0, -1.0, -1.0]);
         }
         Ok::<_, std::convert::Infallible>(values)
     });
@@ -69,7 +69,7 @@ fn violations(router: &RouterSection) -> (f64, f64) {
         };
         found.push(max_violation(loads));
         let loads = [(*layer, loads.clone())];
-        model = step.apply(model, &mut optimizer, 3e-3, 1.0);
+        model = step.apply(model, &mut optimizer, 1e-3, 1.0);
         model = model.with_moved_biases(&loads, router.bias_rate);
     }
     let last = &found[NUM_RECOVERY_STEPS - 10..];
