@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM as a request: a stage saves a checkpoint and ends; a second one ends at once.
+//! Ctrl-C and SIGTERM as a request: a command saves where it is and ends; a second one ends at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ pub fn stop_on_signal() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("stopping: saving a checkpoint first (once more to stop at once)");
+        eprintln!("stopping: saving first (once more to stop at once)");
     })
     .context("the signal handler could not be installed")?;
     Ok(stop)

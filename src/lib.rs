@@ -6,6 +6,7 @@ pub mod args;
 pub mod chat;
 pub mod config;
 pub mod device;
+pub mod eval;
 pub mod exam;
 pub mod interrupt;
 pub mod quickstart;

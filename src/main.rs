@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
 use kindling::chat::{self, ChatArgs};
+use kindling::eval::{self, EvalArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::stage::{FULL_SFT, PRETRAIN};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
@@ -31,6 +32,8 @@ enum Command {
     /// Stage 3: tune a model on conversations, all weights trained
     #[command(name = "full_sft", visible_alias = "sft")]
     FullSft(StageArgs),
+    /// Score a finished model: exams, perplexity, reports
+    Eval(EvalArgs),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +53,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Pretrain(args) => PRETRAIN.run(args),
         Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
         Command::FullSft(args) => FULL_SFT.run(args),
+        Command::Eval(args) => eval::run(args),
     }
 }

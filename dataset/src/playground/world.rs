@@ -258,6 +258,19 @@ impl World {
         }
     }
 
+    /// Every question about everybody with its answer: one list per thing that can be asked, under
+    /// its name, in the order of the people.
+    pub(super) fn all_questions(&self, language: Language) -> [(&'static str, Vec<Question>); 5] {
+        let names = ["owner", "possession", "color", "home", "job"];
+        let mut names = names.into_iter();
+        RELATIONS.map(|relation| {
+            let people = 0..self.people.len();
+            let questions = people.map(|person| self.ask((person, relation), language));
+            let name = names.next().expect("there is a name for each relation");
+            (name, questions.collect())
+        })
+    }
+
     fn ask(&self, (person, relation): (usize, Relation), language: Language) -> Question {
         let [prompt, answer]: [Word; 2] = match relation {
             Relation::Owner => [

@@ -3,4 +3,7 @@
 
 mod chat;
 mod engine;
+mod exam;
+mod perplexity;
+mod score;
 mod scripted;
