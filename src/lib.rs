@@ -3,6 +3,7 @@
 #[cfg(not(target_env = "msvc"))]
 mod allocator;
 pub mod args;
+pub mod bench;
 pub mod chat;
 pub mod config;
 pub mod device;
@@ -12,3 +13,4 @@ pub mod interrupt;
 pub mod quickstart;
 pub mod stage;
 pub mod tokenizer_stage;
+pub mod world_exam;

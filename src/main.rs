@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
+use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::eval::{self, EvalArgs};
 use kindling::quickstart::{self, QuickstartArgs};
@@ -34,6 +35,8 @@ enum Command {
     FullSft(StageArgs),
     /// Score a finished model: exams, perplexity, reports
     Eval(EvalArgs),
+    /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
+    Bench(BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +57,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

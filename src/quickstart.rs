@@ -23,6 +23,7 @@ use crate::device::pick_device;
 use crate::exam::{Score, sit_exam};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::tokenizer_stage::TokenizerConfig;
+use crate::world_exam::sit_world_exam;
 
 const MODEL: &str = include_str!("../configs/model/quickstart.json");
 const TOKENIZER: &str = include_str!("../configs/0-tokenizer.quickstart.toml");
@@ -115,6 +116,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     eprintln!("quickstart: examining the model");
     let engine = Engine::load(&chat.final_dir, &device)?;
     let scores = sit_exam(&engine, &playground.exam)?;
+    let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
     let secs = started.elapsed().as_secs_f64();
     let report = report(
         &engine,
@@ -122,6 +124,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
         &scores,
         secs,
     );
+    let report = format!("{report}\n{world}");
     print!("{report}");
     println!(
         "\ntalk to it:  kindling chat --model {}",

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod logps;
 pub mod perplexity;
 pub mod preference;
+pub mod report;
 pub mod score;
 pub mod short_answer;
 pub mod stats;

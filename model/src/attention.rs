@@ -11,6 +11,7 @@ use crate::kernels;
 use crate::kv_cache::LayerCache;
 use crate::linear::Linear;
 use crate::norm::RmsNorm;
+use crate::packed::WeightType;
 use crate::rope::RotaryTables;
 
 /// Lets each position read the earlier positions of its own document.
@@ -50,6 +51,16 @@ impl Attention {
             q_norm: head_norm(),
             k_norm: head_norm(),
             head_dim: config.head_dim,
+        }
+    }
+
+    pub(crate) fn packed(self, weight_type: WeightType) -> Self {
+        Self {
+            q_proj: self.q_proj.packed(weight_type),
+            k_proj: self.k_proj.packed(weight_type),
+            v_proj: self.v_proj.packed(weight_type),
+            o_proj: self.o_proj.packed(weight_type),
+            ..self
         }
     }
 

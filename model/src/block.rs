@@ -10,6 +10,7 @@ use crate::config::ModelConfig;
 use crate::feed_forward::FeedForward;
 use crate::kv_cache::LayerCache;
 use crate::norm::RmsNorm;
+use crate::packed::WeightType;
 use crate::rope::RotaryTables;
 
 /// A layer of the decoder.
@@ -34,6 +35,16 @@ impl DecoderLayer {
             post_attention_layernorm: norm(),
             mlp: FeedForward::empty(config, device),
         }
+    }
+
+    pub(crate) fn packed(mut self, weight_type: WeightType) -> Self {
+        self.self_attn = self.self_attn.packed(weight_type);
+        self.mlp = self.mlp.packed(weight_type);
+        self
+    }
+
+    pub(crate) fn is_packed(&self) -> bool {
+        self.mlp.gate_proj.is_packed()
     }
 
     /// The residual stream after this layer.

@@ -13,6 +13,7 @@ use crate::kernels;
 use crate::kv_cache::KvCache;
 use crate::linear::Linear;
 use crate::norm::RmsNorm;
+use crate::packed::{PackedMatrix, WeightType};
 use crate::rope::RotaryTables;
 
 /// A decoder-only language model of the Llama family.
@@ -27,6 +28,9 @@ pub struct CausalLm {
     /// `[D, V]`, where the head has weights of its own.
     pub lm_head: Option<Linear>,
     rope: RotaryTables,
+    /// The tied head in fewer bits; the embedding itself stays f32.
+    #[module(skip)]
+    packed_head: Option<PackedMatrix>,
     #[module(skip)]
     config: ModelConfig,
 }
@@ -56,6 +60,7 @@ impl CausalLm {
             norm: RmsNorm::new(hidden_size, config.rms_norm_eps, device),
             lm_head: untied.then(|| Linear::empty(hidden_size, vocab_size, device)),
             rope: RotaryTables::new(config, device),
+            packed_head: None,
             config: config.clone(),
         }
     }
@@ -125,11 +130,36 @@ impl CausalLm {
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let hidden_size = self.config.hidden_size;
         assert_shape!(hidden, [_, _, hidden_size]);
-        let weight = match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.embed_tokens.weight.val().transpose(),
-        };
-        kernels::linear(hidden, weight) // [B, T, V]
+        match (&self.lm_head, &self.packed_head) {
+            (Some(head), _) => head.forward(hidden), // [B, T, V]
+            (None, Some(head)) => head.product(hidden),
+            (None, None) => {
+                let weight = self.embed_tokens.weight.val().transpose(); // [D, V]
+                kernels::linear(hidden, weight)
+            }
+        }
+    }
+
+    /// The model with its weight matrices in fewer bits, to decode with on the CPU. Embedding rows
+    /// and norms stay f32. It can neither be trained nor saved.
+    #[must_use]
+    pub fn packed(mut self, weight_type: WeightType) -> Self {
+        if self.lm_head.is_none() {
+            let head = self.embed_tokens.weight.val().transpose(); // [D, V]
+            self.packed_head = PackedMatrix::new(&head, weight_type);
+        }
+        self.lm_head = self.lm_head.map(|head| head.packed(weight_type));
+        self.layers = self
+            .layers
+            .into_iter()
+            .map(|layer| layer.packed(weight_type))
+            .collect();
+        self
+    }
+
+    /// Whether weight matrices are held in fewer bits.
+    pub fn is_packed(&self) -> bool {
+        self.layers.iter().any(DecoderLayer::is_packed)
     }
 
     /// The output head as `[V, D]`: the tied embedding, or the head's own weight.

@@ -8,6 +8,7 @@ use burn::prelude::*;
 use crate::config::ModelConfig;
 use crate::kernels;
 use crate::linear::Linear;
+use crate::packed::WeightType;
 
 /// Mixes the features of each position on its own.
 #[derive(Module, Debug)]
@@ -27,6 +28,14 @@ impl FeedForward {
             gate_proj: Linear::empty(hidden_size, intermediate_size, device),
             up_proj: Linear::empty(hidden_size, intermediate_size, device),
             down_proj: Linear::empty(intermediate_size, hidden_size, device),
+        }
+    }
+
+    pub(crate) fn packed(self, weight_type: WeightType) -> Self {
+        Self {
+            gate_proj: self.gate_proj.packed(weight_type),
+            up_proj: self.up_proj.packed(weight_type),
+            down_proj: self.down_proj.packed(weight_type),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod kernels;
 pub mod kv_cache;
 pub mod linear;
 pub mod norm;
+pub mod packed;
 pub mod params;
 pub mod rope;
 pub mod sample;

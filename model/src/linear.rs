@@ -7,12 +7,15 @@ use burn::nn::Initializer;
 use burn::prelude::*;
 
 use crate::kernels;
+use crate::packed::{PackedMatrix, WeightType};
 
 /// Multiplies vectors by a trained matrix.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[I, O]`, the transpose of PyTorch's.
     pub weight: Param<Tensor<2>>,
+    #[module(skip)]
+    packed: Option<PackedMatrix>,
 }
 
 impl Linear {
@@ -20,7 +23,24 @@ impl Linear {
     pub(crate) fn empty(inputs: usize, outputs: usize, device: &Device) -> Self {
         Self {
             weight: Initializer::Zeros.init([inputs, outputs], device),
+            packed: None,
         }
+    }
+
+    /// The layer with its weight in fewer bits; the f32 weight is let go.
+    pub(crate) fn packed(mut self, weight_type: WeightType) -> Self {
+        if let Some(packed) = PackedMatrix::new(&self.weight.val(), weight_type) {
+            self.packed = Some(packed);
+            // One zero under every place: the shape stays, the memory goes.
+            let zero = Tensor::<2>::zeros([1, 1], &self.weight.device());
+            self.weight = Param::from_tensor(zero.expand(self.weight.dims()));
+        }
+        self
+    }
+
+    /// Whether the weight is held in fewer bits.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed.is_some()
     }
 
     /// The last axis of `x` times the weight.
@@ -34,6 +54,9 @@ impl Linear {
     ///
     /// If the last axis is not `I` long.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        kernels::linear(x, self.weight.val())
+        match &self.packed {
+            Some(packed) => packed.product(x),
+            None => kernels::linear(x, self.weight.val()),
+        }
     }
 }

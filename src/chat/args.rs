@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use eval::engine::AnswerConfig;
+use model::packed::WeightType;
 
 /// How to talk to a model, and which.
 #[derive(Debug, Clone, Args)]
@@ -60,6 +61,9 @@ pub struct ChatArgs {
     /// Text that ends an answer and is no part of it; may be repeated
     #[arg(long = "stop", value_name = "TEXT")]
     pub stop_strings: Vec<String>,
+    /// How weights are held: f32, bf16 or int8; fewer bits decode faster on the CPU
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    pub weights: WeightType,
     /// Print tokens per second to stderr after every answer
     #[arg(long)]
     pub show_speed: bool,

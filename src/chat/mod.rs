@@ -9,11 +9,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
+use burn::prelude::Device;
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::text_stream::TextStream;
 use model::generate::{FinishReason, Prompt};
+use model::packed::WeightType;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -35,8 +37,16 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         Some(dir) => dir.clone(),
         None => model_folder::newest(Path::new("out"))?,
     };
-    let engine = Engine::load(&dir, &device)
+    let mut engine = Engine::load(&dir, &device)
         .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+    if args.weights != WeightType::F32 {
+        ensure!(
+            device == Device::flex(),
+            "--weights {}: expected f32 on another device than the CPU",
+            args.weights
+        );
+        engine.model = engine.model.packed(args.weights);
+    }
     let config = args.answer_config(&engine.defaults);
     config.generate.validate()?;
     let mode = match args.mode {

@@ -37,7 +37,8 @@ pub(super) struct ExamArgs {
     /// Only these subjects
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     subjects: Vec<String>,
-    /// Whose prompts: MiniMind's in the chat template, lm-eval's as plain text, or with reasoning
+    /// Whose prompts: MiniMind's or plain ones in the chat template, lm-eval's without it, or ones
+    /// that ask for reasoning
     #[arg(long, value_enum, default_value_t = StyleChoice::Minimind)]
     style: StyleChoice,
     /// Ask four times, with every option once under every letter
@@ -62,6 +63,7 @@ enum SplitChoice {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum StyleChoice {
     Minimind,
+    Chat,
     Harness,
     Cot,
 }
@@ -78,6 +80,7 @@ impl ExamArgs {
     fn sit_config(&self) -> SitConfig {
         let (style, most) = match self.style {
             StyleChoice::Minimind => (Style::Minimind, 0),
+            StyleChoice::Chat => (Style::Chat, 0),
             StyleChoice::Harness => (Style::Harness, 0),
             StyleChoice::Cot => (Style::Cot, COT_TOKENS),
         };

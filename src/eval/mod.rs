@@ -5,6 +5,7 @@ mod exam;
 mod health;
 mod perplexity;
 mod preference;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum EvalCommand {
     Preference(preference::PreferenceArgs),
     /// Variety, repetition, endings and language of what the model writes
     Health(health::HealthArgs),
+    /// A page about a run, or several side by side: curves, samples, exams
+    Report(report::ReportArgs),
 }
 
 /// Which model is scored, where, and where the results go.
@@ -75,6 +78,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
         EvalCommand::ExactMatch(args) => exact_match::run(args),
         EvalCommand::Preference(args) => preference::run(args),
         EvalCommand::Health(args) => health::run(args),
+        EvalCommand::Report(args) => report::run(args),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod configs;
+mod eval;
 mod fixture;
 mod killed;
 mod pipeline;

@@ -111,6 +111,17 @@ impl MemoryEstimate {
     }
 }
 
+/// Largest resident memory of this process so far, in bytes; `None` where the system does not tell
+/// (it is read from Linux's `/proc`).
+pub fn peak_resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 /// A number of bytes as people read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub u64);

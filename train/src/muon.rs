@@ -4,6 +4,7 @@
 //! iteration, coefficients 3.4445, -4.7750, 2.0315, five rounds). Ours runs in f32.
 
 use burn::prelude::*;
+use model::kernels::linear;
 
 const COEFFICIENTS: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
 const ROUNDS: usize = 5;
@@ -24,9 +25,10 @@ pub(crate) fn orthogonalize(matrix: Tensor<2>) -> Tensor<2> {
     let mut x = x / norm.unsqueeze::<2>(); // [short, long]
     let (a, b, c) = COEFFICIENTS;
     for _ in 0..ROUNDS {
-        let gram = x.clone().matmul(x.clone().transpose()); // [short, short]
-        let polynomial = gram.clone().mul_scalar(b) + gram.clone().matmul(gram).mul_scalar(c);
-        x = x.clone().mul_scalar(a) + polynomial.matmul(x); // [short, long]
+        let gram = linear(x.clone(), x.clone().transpose()); // [short, short]
+        let squared = linear(gram.clone(), gram.clone()); // [short, short]
+        let polynomial = gram.mul_scalar(b) + squared.mul_scalar(c);
+        x = x.clone().mul_scalar(a) + linear(polynomial, x); // [short, long]
     }
     if is_tall { x.transpose() } else { x }
 }

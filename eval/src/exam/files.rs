@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::card::render_card;
 use super::folder::Exam;
+use super::method::methods_of;
 use super::question::LETTERS;
 use super::sit::Reply;
-use super::summary::{ExamSummary, methods_of};
+use super::summary::ExamSummary;
 
 /// Why results cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ pub mod cmmlu;
 pub mod extract;
 pub mod files;
 pub mod folder;
+pub mod method;
 pub mod prompt;
 pub mod question;
 pub mod read;

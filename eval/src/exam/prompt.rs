@@ -19,6 +19,8 @@ const MINIMIND_SYSTEM: &str = "开始回答问题";
 pub enum Style {
     /// MiniMind v1's script: question and options in one line, in the chat template.
     Minimind,
+    /// The question as one user turn in the chat template, options below each other.
+    Chat,
     /// lm-eval's task: options below each other, the letter after a blank, no chat template.
     Harness,
     /// The model writes down its reasoning, and the letter is read out of the text.
@@ -42,10 +44,13 @@ pub enum Wording {
 pub enum PromptError {
     /// The style needs what the folder lacks.
     #[error(
-        "the tokenizer has no chat template, which --style minimind needs \
+        "the tokenizer has no chat template, which --style {style} needs \
          (--style harness does without)"
     )]
-    NoTemplate,
+    NoTemplate {
+        /// The style.
+        style: Style,
+    },
     /// Letters can only be compared where each is one token.
     #[error("the tokenizer writes the letter {letter} as {num_tokens} tokens, expected one")]
     LetterTokens {
@@ -83,6 +88,7 @@ impl fmt::Display for Style {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::Minimind => "minimind",
+            Self::Chat => "chat",
             Self::Harness => "harness",
             Self::Cot => "cot",
         })
@@ -101,8 +107,9 @@ impl<'a> Prompter<'a> {
         wording: Wording,
         num_shots: usize,
     ) -> Result<Self, PromptError> {
-        if style == Style::Minimind && engine.tokenizer.chat_template().is_none() {
-            return Err(PromptError::NoTemplate);
+        let needs_template = matches!(style, Style::Minimind | Style::Chat);
+        if needs_template && engine.tokenizer.chat_template().is_none() {
+            return Err(PromptError::NoTemplate { style });
         }
         let mut letter_ids = [0; 4];
         for (id, letter) in letter_ids.iter_mut().zip(LETTERS) {
@@ -138,7 +145,7 @@ impl<'a> Prompter<'a> {
             let continuations = LETTERS.map(|letter| format!(" {letter}"));
             return Ok(self.pairs(&text, &continuations));
         }
-        let prompt = self.minimind_ids(shots, question, minimind_question)?;
+        let prompt = self.chat_ids(shots, question, self.shown_question())?;
         let continuations = self.letter_ids.map(|id| vec![id]);
         Ok(ScoreRequest {
             prompt,
@@ -162,7 +169,7 @@ impl<'a> Prompter<'a> {
             let continuations = question.options.each_ref().map(|text| format!(" {text}"));
             return Ok(self.pairs(&text, &continuations));
         }
-        let prompt = self.minimind_ids(&[], question, |question| question.text.clone())?;
+        let prompt = self.chat_ids(&[], question, |question| question.text.clone())?;
         let options = question.options.iter();
         let continuations = options.map(|text| self.engine.tokenizer.encode_ordinary(text));
         Ok(ScoreRequest {
@@ -200,7 +207,9 @@ impl<'a> Prompter<'a> {
             (Style::Harness, _) => {
                 Ok(tokenizer.encode(&self.harness_text(subject, shots, question, true)))
             }
-            (Style::Minimind, _) => self.minimind_ids(shots, question, minimind_question),
+            (Style::Minimind | Style::Chat, _) => {
+                self.chat_ids(shots, question, self.shown_question())
+            }
         }
     }
 
@@ -215,17 +224,31 @@ impl<'a> Prompter<'a> {
         })
     }
 
+    /// How this style writes a question with its options.
+    fn shown_question(&self) -> fn(&Question) -> String {
+        match self.style {
+            Style::Minimind => minimind_question,
+            Style::Chat | Style::Harness | Style::Cot => listed,
+        }
+    }
+
     /// MiniMind renders the conversation to a text and encodes that as a whole, control tokens and
     /// all, so this does the same.
-    fn minimind_ids(
+    fn chat_ids(
         &self,
         shots: &[Question],
         question: &Question,
         ask: fn(&Question) -> String,
     ) -> Result<Vec<u32>, PromptError> {
         let tokenizer = &self.engine.tokenizer;
-        let template = tokenizer.chat_template().ok_or(PromptError::NoTemplate)?;
-        let mut messages = vec![Message::new("system", MINIMIND_SYSTEM)];
+        let style = self.style;
+        let template = tokenizer
+            .chat_template()
+            .ok_or(PromptError::NoTemplate { style })?;
+        let mut messages = Vec::new();
+        if style == Style::Minimind {
+            messages.push(Message::new("system", MINIMIND_SYSTEM));
+        }
         for shot in shots {
             messages.push(Message::new("user", ask(shot)));
             messages.push(Message::new("assistant", letter_of(shot)));

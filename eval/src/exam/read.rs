@@ -133,11 +133,16 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, QuestionFileError> {
             source,
         })?;
         if let Some(columns) = &columns {
-            questions.push(question_of(path, &record, columns, questions.len())?);
+            questions.push(question_of(
+                (path, text),
+                &record,
+                columns,
+                questions.len(),
+            )?);
         } else {
             let found = Columns::of(path, &record)?;
             if !found.has_header {
-                questions.push(question_of(path, &record, &found, 0)?);
+                questions.push(question_of((path, text), &record, &found, 0)?);
             }
             columns = Some(found);
         }
@@ -202,27 +207,27 @@ impl Columns {
 }
 
 fn question_of(
-    path: &Path,
+    (path, text): (&Path, &str),
     record: &StringRecord,
     columns: &Columns,
     row: usize,
 ) -> Result<Question, QuestionFileError> {
-    let line = record.position().map_or(1, csv::Position::line);
+    let line = || line_of(text, record);
     if record.len() != columns.num_columns {
         return Err(QuestionFileError::Columns {
             path: path.to_owned(),
-            line,
+            line: line(),
             found: record.len(),
             expected: columns.num_columns.to_string(),
         });
     }
     let cell = |place: usize| record[place].replace("\r\n", "\n");
-    let text = |place: usize, column: &'static str| {
+    let filled = |place: usize, column: &'static str| {
         let text = cell(place);
         if text.trim().is_empty() {
             return Err(QuestionFileError::EmptyCell {
                 path: path.to_owned(),
-                line,
+                line: line(),
                 column,
             });
         }
@@ -230,7 +235,7 @@ fn question_of(
     };
     let mut options = [const { String::new() }; 4];
     for (index, option) in options.iter_mut().enumerate() {
-        *option = text(columns.options[index], OPTION_COLUMNS[index])?;
+        *option = filled(columns.options[index], OPTION_COLUMNS[index])?;
     }
     let answer = columns.answer.map(|place| {
         let found = record[place].trim();
@@ -240,7 +245,7 @@ fn question_of(
             .position(is_letter)
             .ok_or_else(|| QuestionFileError::Letter {
                 path: path.to_owned(),
-                line,
+                line: line(),
                 found: found.to_owned(),
             })
     });
@@ -248,11 +253,21 @@ fn question_of(
     let explanation = columns.explanation.map(&cell);
     Ok(Question {
         id: id.unwrap_or_else(|| row.to_string()),
-        text: text(columns.question, "question")?,
+        text: filled(columns.question, "question")?,
         options,
         answer: answer.transpose()?,
         explanation: explanation.filter(|text| !text.trim().is_empty()),
     })
+}
+
+/// Line of a record's first character, from 1.
+///
+/// The library's own number is one too low after a carriage return: it stands before the line feed.
+fn line_of(text: &str, record: &StringRecord) -> u64 {
+    let start = record.position().map_or(0, csv::Position::byte) as usize;
+    let rest = text[start..].trim_start_matches(['\r', '\n']);
+    let before = &text[..text.len() - rest.len()];
+    1 + before.matches('\n').count() as u64
 }
 
 #[cfg(test)]

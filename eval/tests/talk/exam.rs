@@ -9,10 +9,11 @@ use eval::engine::Engine;
 use eval::exam::ceval::SUBJECTS;
 use eval::exam::files::write_results;
 use eval::exam::folder::{Exam, ExamKind, Split, read_exam};
+use eval::exam::method::Method;
 use eval::exam::prompt::{Prompter, Style, Wording};
 use eval::exam::question::{Question, Subject};
 use eval::exam::sit::{Reply, SitConfig, sit, whole_groups};
-use eval::exam::summary::{ExamSummary, Method};
+use eval::exam::summary::ExamSummary;
 use eval::journal::Journal;
 use serde_json::json;
 

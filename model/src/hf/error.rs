@@ -121,6 +121,9 @@ pub enum HfError {
         /// The head's tensor.
         name: String,
     },
+    /// The model's weights were packed to decode with.
+    #[error("a model with packed weights cannot be saved: its f32 weights are gone")]
+    Packed,
     /// The model has parts that MiniMind v1 has not.
     #[error("a MiniMind v1 file cannot hold {part}")]
     NotMiniMindV1 {

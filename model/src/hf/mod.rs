@@ -134,6 +134,9 @@ fn save_folder(
     config_text: &str,
     layout: WeightLayout,
 ) -> Result<(), HfError> {
+    if model.is_packed() {
+        return Err(HfError::Packed);
+    }
     let config = model.config();
     let tensors: BTreeMap<_, _> = named_params(model)
         .into_iter()

@@ -67,6 +67,12 @@ impl<'a> Matrix<'a> {
         self.row_stride == 1 && self.col_stride != 1
     }
 
+    /// The elements, where the rows lie one after another.
+    pub(crate) fn row_major(self) -> Option<&'a [f32]> {
+        (self.col_stride == 1 && self.row_stride == self.cols)
+            .then(|| &self.values[..self.rows * self.cols])
+    }
+
     /// Length of the first and of the second axis.
     pub(crate) fn dims(self) -> [usize; 2] {
         [self.rows, self.cols]

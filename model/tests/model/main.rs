@@ -12,5 +12,6 @@ mod folder_copy;
 mod folders;
 mod hugging_face;
 mod layers;
+mod packed;
 mod pytorch;
 mod refusals;

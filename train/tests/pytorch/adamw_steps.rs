@@ -36,7 +36,13 @@ fn batch(name: &str) -> TokenBatch {
     };
     let (_, targets) = integers(&file, "target_ids");
     let mask = floats(&file, "loss_mask");
-    let label = |(target, mask): (i64, f32)| if mask > 0.0 { target as i32 } else { IGNORE_INDEX };
+    let label = |(target, mask): (i64, f32)| {
+        if mask > 0.0 {
+            target as i32
+        } else {
+            IGNORE_INDEX
+        }
+    };
     TokenBatch {
         batch_size,
         seq_len,

@@ -4,7 +4,7 @@ use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
-use super::{LinearBackwardOps, LinearOps};
+use super::{LinearBackwardOps, LinearOps, few_rows};
 use crate::kernels::flex::{contiguous, tensor_of, unzeroed};
 use crate::kernels::matmul::{Into, Matrix, matmul};
 
@@ -34,9 +34,16 @@ fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
     let x = contiguous(x);
     let mut shape = x.shape();
     let rows = rows_of(&x);
-    let [[num_rows, _], [_, outputs]] = [rows.dims(), matrix.dims()];
+    let [[num_rows, inputs], [_, outputs]] = [rows.dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
-    matmul(&mut out, rows, matrix, Into::Place);
+    let few = (1..=few_rows::MAX_ROWS).contains(&num_rows) && outputs > 0;
+    if let (true, Some(values)) = (few, matrix.row_major()) {
+        few_rows::times_row_major(&mut out, x.storage::<f32>(), values, inputs);
+    } else if let (true, Some(values)) = (few, matrix.transposed().row_major()) {
+        few_rows::times_transposed(&mut out, x.storage::<f32>(), values, inputs);
+    } else {
+        matmul(&mut out, rows, matrix, Into::Place);
+    }
     let last = shape.num_dims() - 1;
     shape[last] = outputs;
     tensor_of(out, shape)

@@ -3,6 +3,8 @@
 //! Axis letters: `I` inputs, `O` outputs.
 
 mod cpu;
+mod few_rows;
+mod packed;
 pub mod reference;
 
 use burn::backend::autodiff::NodeId;
@@ -15,6 +17,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
 use crate::kernels::flex::is_flex_f32;
+
+pub(crate) use packed::packed_product;
 
 /// Multiplies the last axis by a weight.
 ///

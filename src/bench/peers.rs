@@ -1,0 +1,243 @@
+//! The same measurement by other programs, in turn with ours, each run in a process of its own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::prelude::Device;
+use model::CausalLm;
+use model::hf::save_model;
+use model::packed::WeightType;
+
+use super::measurement::Measurement;
+use super::{DecodeArgs, ModelArgs, TrainArgs, table};
+
+const TORCH_PEER: &str = include_str!("../../model/benches/torch_peer.py");
+const LLAMA_CPP_PEER: &str = include_str!("../../model/benches/llama_cpp_peer.py");
+
+/// A way to run PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    dtype: &'static str,
+    compiled: bool,
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (dtype, compiled) = match text {
+            "f32" => ("f32", false),
+            "f32-compile" => ("f32", true),
+            "bf16" => ("bf16", false),
+            "bf16-compile" => ("bf16", true),
+            _ => return Err("expected f32, f32-compile, bf16 or bf16-compile".to_owned()),
+        };
+        Ok(Self { dtype, compiled })
+    }
+}
+
+/// What is measured, as flags for each program.
+pub(super) trait Workload {
+    /// The subcommand, `train` or `decode`.
+    fn name(&self) -> &'static str;
+    /// Sizes, under names that all programs share.
+    fn flags(&self) -> Vec<String>;
+    /// Flags of ours only.
+    fn own_flags(&self) -> Vec<String>;
+    /// Ways to run PyTorch.
+    fn torch_kinds(&self) -> Vec<Peer>;
+    /// llama.cpp's weight type of the same size.
+    fn llama_cpp_type(&self) -> &'static str;
+}
+
+impl Workload for TrainArgs {
+    fn name(&self) -> &'static str {
+        "train"
+    }
+
+    fn flags(&self) -> Vec<String> {
+        flags(&[
+            ("batch", self.batch),
+            ("seq", self.seq),
+            ("steps", self.steps),
+        ])
+    }
+
+    fn own_flags(&self) -> Vec<String> {
+        let flag = self
+            .activation_checkpointing
+            .then(|| "--activation-checkpointing".to_owned());
+        flag.into_iter().collect()
+    }
+
+    fn torch_kinds(&self) -> Vec<Peer> {
+        self.torch_kinds.clone()
+    }
+
+    fn llama_cpp_type(&self) -> &'static str {
+        "f32"
+    }
+}
+
+impl Workload for DecodeArgs {
+    fn name(&self) -> &'static str {
+        "decode"
+    }
+
+    fn flags(&self) -> Vec<String> {
+        flags(&[
+            ("batch", self.batch),
+            ("prompt", self.prompt),
+            ("new", self.new),
+        ])
+    }
+
+    fn own_flags(&self) -> Vec<String> {
+        vec!["--weights".to_owned(), self.weights.to_string()]
+    }
+
+    fn torch_kinds(&self) -> Vec<Peer> {
+        vec![Peer {
+            dtype: "f32",
+            compiled: false,
+        }]
+    }
+
+    fn llama_cpp_type(&self) -> &'static str {
+        match self.weights {
+            WeightType::F32 => "f32",
+            WeightType::Bf16 => "f16",
+            WeightType::Int8 => "q8_0",
+        }
+    }
+}
+
+fn flags(values: &[(&str, usize)]) -> Vec<String> {
+    let pair = |(name, value): &(&str, usize)| [format!("--{name}"), value.to_string()];
+    values.iter().flat_map(pair).collect()
+}
+
+/// Runs ours and the peers in turn and prints the medians with their ratios.
+///
+/// # Errors
+///
+/// A program that does not run, or prints no measurement.
+pub(super) fn compare(
+    workload: &impl Workload,
+    model: &ModelArgs,
+    torch: Option<&Path>,
+    llama_cpp: Option<&Path>,
+) -> Result<()> {
+    ensure!(model.rounds > 0, "--rounds: found 0, expected at least 1");
+    let folder = tempfile::tempdir().context("a folder for the peers' scripts")?;
+    let mut programs = vec![ours(workload, model)?];
+    if let Some(python) = torch {
+        let script = folder.path().join("torch_peer.py");
+        fs::write(&script, TORCH_PEER)?;
+        for kind in workload.torch_kinds() {
+            programs.push(torch_peer(workload, model, python, &script, kind));
+        }
+    }
+    if let Some(python) = llama_cpp {
+        let script = folder.path().join("llama_cpp_peer.py");
+        fs::write(&script, LLAMA_CPP_PEER)?;
+        let weights = folder.path().join("model");
+        save_model(
+            &CausalLm::new(&model.shape()?, 0, &Device::flex()),
+            &weights,
+        )?;
+        let mut command = vec![
+            path(python),
+            path(&script),
+            "--model".into(),
+            path(&weights),
+        ];
+        command.extend(["--type".into(), workload.llama_cpp_type().into()]);
+        command.extend(workload.flags());
+        programs.push(command);
+    }
+
+    let mut sides = vec![Vec::new(); programs.len()];
+    for round in 0..model.rounds {
+        for (program, side) in programs.iter().zip(&mut sides) {
+            let measurement = measured(program)?;
+            eprintln!(
+                "round {} of {}: {:<36}{:>10.0} tokens/s",
+                round + 1,
+                model.rounds,
+                measurement.peer,
+                measurement.tok_s_median
+            );
+            side.push(measurement);
+        }
+    }
+    if model.json {
+        println!("{}", serde_json::to_string(&sides)?);
+    } else {
+        print!("{}", table::side_by_side(&sides));
+    }
+    Ok(())
+}
+
+fn ours(workload: &impl Workload, model: &ModelArgs) -> Result<Vec<String>> {
+    let program = std::env::current_exe().context("the path of this program")?;
+    let mut command = vec![
+        path(&program),
+        "bench".into(),
+        workload.name().into(),
+        "--json".into(),
+        "--config".into(),
+        path(&model.config),
+        "--device".into(),
+        model.device.clone(),
+    ];
+    command.extend(workload.flags());
+    command.extend(workload.own_flags());
+    Ok(command)
+}
+
+fn torch_peer(
+    workload: &impl Workload,
+    model: &ModelArgs,
+    python: &Path,
+    script: &Path,
+    kind: Peer,
+) -> Vec<String> {
+    let mut command = vec![
+        path(python),
+        path(script),
+        workload.name().into(),
+        "--config".into(),
+        path(&model.config),
+        "--dtype".into(),
+        kind.dtype.into(),
+    ];
+    command.extend(workload.flags());
+    if kind.compiled {
+        command.push("--compile".into());
+    }
+    command
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The measurement that a program prints as the last line of its output.
+fn measured(program: &[String]) -> Result<Measurement> {
+    let shown = program.join(" ");
+    let output = Command::new(&program[0])
+        .args(&program[1..])
+        .output()
+        .with_context(|| format!("cannot be run: {shown}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{shown}: {}\n{}", output.status, stderr.trim_end());
+    }
+    let line = stdout.lines().last().unwrap_or_default();
+    serde_json::from_str(line).with_context(|| format!("{shown}: no measurement in `{line}`"))
+}
