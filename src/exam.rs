@@ -6,6 +6,7 @@ use dataset::playground::{ExamItem, Task};
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use model::generate::{GenerateConfig, Prompt};
+use serde::Serialize;
 
 /// Questions that are answered together.
 const BATCH: usize = 64;
@@ -17,18 +18,39 @@ const MAX_NEW_TOKENS: usize = 48;
 pub struct Score {
     /// What was examined.
     pub task: Task,
-    /// Questions asked.
-    pub num_items: usize,
-    /// Answers equal to the expected one, blanks around them aside.
-    pub num_right: usize,
-    /// A question with the model's answer.
-    pub example: String,
+    /// What it said to each question.
+    pub answers: Vec<ExamAnswer>,
+}
+
+/// A question of the exam with what the model said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExamAnswer {
+    /// The question and its only right answer.
+    #[serde(flatten)]
+    pub item: ExamItem,
+    /// The model's answer, without blanks around it.
+    pub found: String,
+}
+
+impl ExamAnswer {
+    /// Whether the answer is right to the letter.
+    pub fn is_right(&self) -> bool {
+        self.found == self.item.answer
+    }
 }
 
 impl Score {
+    /// Number of right answers.
+    pub fn num_right(&self) -> usize {
+        self.answers
+            .iter()
+            .filter(|answer| answer.is_right())
+            .count()
+    }
+
     /// Right answers as a share of the questions, from 0 to 1.
     pub fn share(&self) -> f64 {
-        self.num_right as f64 / self.num_items.max(1) as f64
+        self.num_right() as f64 / self.answers.len().max(1) as f64
     }
 }
 
@@ -55,21 +77,18 @@ pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
         let prompts: Vec<Prompt> = prompts.collect::<Result<_>>()?;
         let answers = engine.answer_all(&prompts, &config)?;
         for (item, answer) in batch.iter().zip(answers) {
-            let text = answer.text.trim();
             let known = scores.iter().position(|score| score.task == item.task);
             let index = known.unwrap_or(scores.len());
             if known.is_none() {
-                let example = format!("{} → {text}", item.prompt);
                 scores.push(Score {
                     task: item.task,
-                    num_items: 0,
-                    num_right: 0,
-                    example,
+                    answers: Vec::new(),
                 });
             }
-            let score = &mut scores[index];
-            score.num_items += 1;
-            score.num_right += usize::from(text == item.answer);
+            scores[index].answers.push(ExamAnswer {
+                item: item.clone(),
+                found: answer.text.trim().to_owned(),
+            });
         }
     }
     Ok(scores)

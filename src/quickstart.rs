@@ -20,7 +20,7 @@ use train::run_folder::IfExists;
 
 use crate::config::parse_config;
 use crate::device::pick_device;
-use crate::exam::{Score, sit_exam};
+use crate::exam::{ExamAnswer, Score, sit_exam};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::tokenizer_stage::TokenizerConfig;
 use crate::world_exam::sit_world_exam;
@@ -130,6 +130,8 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
         "\ntalk to it:  kindling chat --model {}",
         chat.final_dir.display()
     );
+    let answers = scores.iter().flat_map(|score| &score.answers);
+    paths.write_lines("exam_answers.jsonl", answers.map(|answer| json!(answer)))?;
     let path = args.out.join("report.txt");
     fs::write(&path, report).with_context(|| path.display().to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -288,9 +290,10 @@ fn report(engine: &Engine, stages: &[(&str, &RunSummary)], scores: &[Score], sec
     ));
     for score in scores {
         let share = format!("{:.0} %", 100.0 * score.share());
-        let right = format!("{}/{}", score.num_right, score.num_items);
+        let right = format!("{}/{}", score.num_right(), score.answers.len());
         let task = score.task.to_string();
-        let example = &score.example;
+        let ExamAnswer { item, found } = &score.answers[0];
+        let example = format!("{} → {found}", item.prompt);
         lines.push(format!("{task:<12}{right:>8}{share:>12}   {example}"));
     }
     lines.push(String::new());

@@ -1,13 +1,17 @@
 //! The people of a small invented world: who lives where, does what, and owns what.
 //!
 //! The seed decides the facts once; every text agrees with them in both languages. Held out are
-//! questions: a fact that the exam asks for is told in documents, but no row asks for it.
+//! questions: a fact that the exam asks for is told in documents and in answers to "Who is ..?", but
+//! no row asks for it.
 
 use super::arithmetic::join;
 use super::lesson::{Deck, HeldOut, Language, Lesson, Question, Task, Word, fill, say};
 use crate::draw::Draw;
 
-/// Everybody's names.
+/// How many people the world has: few enough that a tiny model gets to know them in minutes.
+const NUM_PEOPLE: usize = 12;
+
+/// Names for the people of the world and of the stories.
 pub(super) const PEOPLE: [Word; 24] = [
     ["Mia", "米娅"],
     ["Leo", "里奥"],
@@ -186,6 +190,17 @@ const SCENES: [Word; 5] = [
     ],
 ];
 
+/// Everything about a person at once.
+const INTRODUCTION: [Word; 2] = [
+    ["Who is {name}?", "{name}是谁?"],
+    [
+        "{name} is a {job}, lives in {place} and owns {a} {color} {object}.",
+        "{name}是{job},住在{place},有{color}的{object}。",
+    ],
+];
+/// Share of questions that ask for everything, in percent.
+const INTRODUCTION_SHARE: usize = 40;
+
 const NEIGHBOURS: Word = [
     "{name} and {name2} live in {place}. {name} has the {object}, {name2} has the {object2}.",
     "{name}和{name2}住在{place}。{name}有{object},{name2}有{object2}。",
@@ -224,6 +239,7 @@ pub(super) struct World {
     asked: Deck<(usize, Relation)>,
     held_out: Deck<(usize, Relation)>,
     told: Deck<usize>,
+    introduced: Deck<usize>,
 }
 
 impl World {
@@ -233,16 +249,17 @@ impl World {
         draw.shuffle(&mut objects);
         draw.shuffle(&mut places);
         draw.shuffle(&mut jobs);
-        // Two people to each place, and two to each job, who are not neighbours.
+        // Two people to each place, one to each job.
         let people: Vec<Person> = PEOPLE
             .into_iter()
+            .take(NUM_PEOPLE)
             .enumerate()
             .map(|(index, name)| Person {
                 name,
                 object: objects[index],
                 color: *draw.pick(&COLORS),
                 place: places[index / 2],
-                job: jobs[index % 12],
+                job: jobs[index],
             })
             .collect();
         let questions = (0..people.len())
@@ -252,6 +269,7 @@ impl World {
         let (asked, held_out) = held_out.part("world", questions, key);
         Self {
             told: Deck::new((0..people.len()).collect()),
+            introduced: Deck::new((0..people.len()).collect()),
             asked: Deck::new(asked),
             held_out: Deck::new(held_out),
             people,
@@ -339,6 +357,11 @@ impl World {
 
 impl Lesson for World {
     fn question(&mut self, _task: Task, language: Language, draw: &mut Draw) -> Question {
+        if draw.chance(INTRODUCTION_SHARE) {
+            let person = self.people[self.introduced.draw(draw)];
+            let [prompt, answer] = INTRODUCTION.map(|pattern| person.write(pattern, language, &[]));
+            return Question { prompt, answer };
+        }
         let question = self.asked.draw(draw);
         self.ask(question, language)
     }
