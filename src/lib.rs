@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 pub mod eval;
 pub mod exam;
+pub mod examiner;
 pub mod interrupt;
 pub mod quickstart;
 pub mod stage;

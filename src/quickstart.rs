@@ -94,6 +94,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let options = |out_dir: &Path| RunOptions {
         out_dir: out_dir.to_owned(),
         if_exists: IfExists::Overwrite,
+        examiner: None,
         device: device.clone(),
         stop: stop.clone(),
     };

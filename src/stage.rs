@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::{FieldDocs, PretrainConfig, SftConfig, commented_toml};
+use train::config::{ExamSection, FieldDocs, PretrainConfig, SftConfig, commented_toml};
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
 use train::run_folder::IfExists;
@@ -14,12 +14,14 @@ use train::run_folder::IfExists;
 use crate::args::StageArgs;
 use crate::config::load_config;
 use crate::device::pick_device;
+use crate::examiner::examiner;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 
 /// What one stage adds to the command line that all stages share.
 pub struct TrainingStage<C> {
     /// Name of the stage: its binary, its config and its folder under out/.
     pub name: &'static str,
+    exam: fn(&C) -> &ExamSection,
     plan: fn(&C) -> Result<TrainPlan, TrainError>,
     run: fn(&C, RunOptions) -> Result<Outcome, TrainError>,
 }
@@ -27,6 +29,7 @@ pub struct TrainingStage<C> {
 /// Stage 1: raw text to a base model.
 pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
     name: train::pretrain::STAGE,
+    exam: |config| &config.exam,
     plan: train::pretrain::plan,
     run: train::pretrain::run,
 };
@@ -34,6 +37,7 @@ pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
 /// Stage 3: conversations to a chat model.
 pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
     name: train::full_sft::STAGE,
+    exam: |config| &config.exam,
     plan: train::full_sft::plan,
     run: train::full_sft::run,
 };
@@ -62,6 +66,7 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         let options = RunOptions {
             out_dir: args.out.clone().unwrap_or_else(|| run_folder(path)),
             if_exists: if_exists(args),
+            examiner: examiner((self.exam)(&config))?,
             device: pick_device(&args.device)?,
             stop: stop_on_signal()?,
         };

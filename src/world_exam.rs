@@ -25,7 +25,7 @@ pub fn sit_world_exam(engine: &Engine, dir: &Path, seed: u64) -> Result<String> 
     let config = SitConfig {
         style: Style::Chat,
         num_shots: 0,
-        permute: true,
+        permute: false,
         options: true,
         max_written_tokens: 0,
     };

@@ -183,3 +183,51 @@ fn every_evaluation_leaves_its_results_where_the_report_finds_them() {
     }
     assert!(fixture.path("run/report.html").exists());
 }
+
+/// Asked at steps 5, 10 and at the end, the model learns the very same weights.
+#[test]
+fn an_exam_on_the_way_changes_nothing_but_the_reports() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.path("exam/val")).unwrap();
+    write_exam(&fixture, "B");
+    let folder = format!("exam.path={:?}", fixture.path("exam").to_str().unwrap());
+    let settings = [
+        folder.as_str(),
+        "exam.every_steps=5",
+        "exam.max_questions=1",
+    ];
+    succeeds(fixture.pretrain("examined", &settings));
+    let metrics = fs::read_to_string(fixture.path("examined/metrics.jsonl")).unwrap();
+    let rows = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let exams: Vec<serde_json::Value> = rows
+        .filter(|row: &serde_json::Value| row["kind"] == "exam")
+        .collect();
+    let steps: Vec<u64> = exams
+        .iter()
+        .map(|row| row["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [5, 10, 12]);
+    assert_eq!(
+        (&exams[0]["exam"], &exams[0]["num_total"]),
+        (&"exam".into(), &1.into())
+    );
+
+    succeeds(fixture.pretrain("plain", &[]));
+    assert_eq!(
+        fixture.weights_hash("examined"),
+        fixture.weights_hash("plain")
+    );
+
+    let nowhere = format!("exam.path={:?}", fixture.path("nowhere").to_str().unwrap());
+    let message = message(&fixture, fixture.pretrain("run", &[&nowhere]));
+    assert_eq!(
+        message,
+        "1-pretrain: nowhere: cannot be listed: No such file or directory (os error 2)\n"
+    );
+    assert!(
+        !fixture.path("run").exists(),
+        "refused before the run begins"
+    );
+}

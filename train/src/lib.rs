@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod config;
 mod curve_inputs;
 pub mod data;
+pub mod examiner;
 pub mod export;
 pub mod full_sft;
 mod grad_norm;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
 use crate::data::DataError;
+use crate::examiner::Examiner;
 use crate::export::{ExportError, export};
 use crate::optimizer::Optimizer;
 use crate::plan::TrainPlan;
@@ -31,6 +32,8 @@ pub struct RunOptions {
     pub out_dir: PathBuf,
     /// What to do when the folder holds a run already.
     pub if_exists: IfExists,
+    /// Asked while the model learns, as often as `exam.every_steps` says.
+    pub examiner: Option<Examiner>,
     /// Device to train on; autodiff is switched on where it is needed.
     pub device: Device,
     /// Set from outside to end the run after saving a checkpoint.
@@ -189,6 +192,9 @@ pub(crate) fn run<S: Stage>(
         state,
         run: folder,
         reporter,
+        examiner: options
+            .examiner
+            .map(|examiner| (examiner, tokenizer.clone())),
         stop: options.stop,
     });
     let end = trainer.run()?;

@@ -2,6 +2,7 @@
 //! repositories.
 
 mod chart;
+mod curves;
 mod page;
 mod record;
 

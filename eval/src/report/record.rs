@@ -45,6 +45,17 @@ pub struct ValidationPoint {
     pub bits_per_byte: Option<f64>,
 }
 
+/// An exam that the model sat while it learned.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ExamPoint {
+    /// Optimizer steps done before.
+    pub step: u64,
+    /// Name of the exam.
+    pub exam: String,
+    /// Share of right answers, from 0 to 1.
+    pub accuracy: f64,
+}
+
 /// A fixed prompt with what the model wrote after it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Sample {
@@ -62,6 +73,7 @@ enum Record {
     Step(StepPoint),
     Validation(ValidationPoint),
     Sample(Sample),
+    Exam(ExamPoint),
     #[serde(other)]
     Other,
 }
@@ -97,6 +109,8 @@ pub struct RunRecord {
     pub validations: Vec<ValidationPoint>,
     /// Samples in their order.
     pub samples: Vec<Sample>,
+    /// Sittings of exams in their order.
+    pub sittings: Vec<ExamPoint>,
     /// Exams that its model sat, by folder.
     pub exams: Vec<ExamSummary>,
     /// Text that its model was scored on.
@@ -121,6 +135,7 @@ impl RunRecord {
             steps: Vec::new(),
             validations: Vec::new(),
             samples: Vec::new(),
+            sittings: Vec::new(),
             exams: Vec::new(),
             sources: Vec::new(),
         };
@@ -130,6 +145,7 @@ impl RunRecord {
                 Record::Step(step) => record.steps.push(step),
                 Record::Validation(validation) => record.validations.push(validation),
                 Record::Sample(sample) => record.samples.push(sample),
+                Record::Exam(exam) => record.sittings.push(exam),
                 Record::Other => {}
             }
         }

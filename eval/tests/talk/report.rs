@@ -26,6 +26,9 @@ fn write_run(dir: &Path, first_loss: f64) {
         let record =
             json!({"kind": "validation", "step": step, "loss": 2.5, "bits_per_byte": 1.25});
         lines += &format!("{record}\n");
+        let exam = json!({"kind": "exam", "step": step, "exam": "C-Eval", "num_right": step / 30,
+            "num_total": 4, "accuracy": f64::from(step) / 120.0, "low": 0.0, "high": 0.9});
+        lines += &format!("{exam}\n");
     }
     let sample = json!({"kind": "sample", "step": 60, "prompt": "1+1=", "text": "<b>2 & 3</b>"});
     let note = json!({"kind": "note", "step": 60, "text": "done"});
@@ -67,6 +70,7 @@ fn a_report_shows_two_runs_side_by_side() {
         "held-out bits per byte",
         "learning rate",
         "expert loads of first",
+        "C-Eval, share of right answers",
     ] {
         assert!(html.contains(chart), "{chart}");
     }

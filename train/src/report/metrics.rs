@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SampleReport, StepReport, ValidationReport};
+use super::{ExamReport, SampleReport, StepReport, ValidationReport};
 
 /// A line to be written; its `kind` is the variant's name.
 #[derive(Serialize)]
@@ -16,6 +16,7 @@ pub(super) enum Record<'a> {
     Step(&'a StepReport),
     Validation(&'a ValidationReport),
     Sample(&'a SampleReport),
+    Exam(&'a ExamReport),
     Note { step: u64, text: &'a str },
 }
 
@@ -35,7 +36,7 @@ impl Record<'_> {
                 ("loss", report.loss),
                 ("bits_per_byte", report.bits_per_byte),
             ],
-            Self::Sample(_) | Self::Note { .. } => Vec::new(),
+            Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
         }
     }
 
@@ -72,6 +73,9 @@ pub(super) enum Row {
     Sample {
         step: u64,
     },
+    Exam {
+        step: u64,
+    },
     Note {
         step: u64,
     },
@@ -83,6 +87,7 @@ impl Row {
             Self::Step { step, .. }
             | Self::Validation { step, .. }
             | Self::Sample { step }
+            | Self::Exam { step }
             | Self::Note { step } => *step,
         }
     }

@@ -70,6 +70,7 @@ fn trainer(run: &Path, mut stage: SyntheticStage, end: End) -> Trainer<Synthetic
         state,
         run,
         reporter,
+        examiner: None,
         stop,
     })
 }
