@@ -51,6 +51,11 @@ pub fn parse_config<T: DeserializeOwned>(
     }
 }
 
+/// A path as a TOML string, whatever characters it has.
+pub(crate) fn toml_path(path: &Path) -> Value {
+    Value::String(path.display().to_string())
+}
+
 /// The override after which the config no longer reads as `T`.
 fn culprit<T: DeserializeOwned>(text: &str, overrides: &[String]) -> String {
     let mut table: Table = text.parse().unwrap_or_default();

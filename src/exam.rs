@@ -60,6 +60,36 @@ impl Score {
 ///
 /// A chat template that refuses the question, or a model whose output is not finite.
 pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
+    let conversation = Conversation::new(engine, Mode::Chat, None, 0)?;
+    let ids = |item: &ExamItem| Ok(conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids);
+    let prompts = items.iter().map(ids).collect::<Result<Vec<_>>>()?;
+    score(engine, items, prompts)
+}
+
+/// Asks every question in the second turn of a conversation, after the one before it in its
+/// language with the right answer to that.
+///
+/// # Errors
+///
+/// As [`sit_exam`].
+pub fn sit_second_turns(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
+    let ids = |(index, item): (usize, &ExamItem)| {
+        let before = items[..index].iter().rev();
+        // The first one of a language follows its last one.
+        let mut before = before.chain(items[index..].iter().rev());
+        let before = before.find(|other| other.language == item.language);
+        let before = before.unwrap_or(item);
+        let mut conversation = Conversation::new(engine, Mode::Chat, None, 1)?;
+        conversation.remember(&before.prompt, &before.answer);
+        Ok(conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids)
+    };
+    let prompts = items.iter().enumerate().map(ids);
+    let prompts = prompts.collect::<Result<Vec<_>>>()?;
+    score(engine, items, prompts)
+}
+
+/// What a model says to prompts, by the tasks of their questions.
+fn score(engine: &Engine, items: &[ExamItem], prompts: Vec<Vec<u32>>) -> Result<Vec<Score>> {
     let config = AnswerConfig {
         generate: GenerateConfig {
             eos_token_id: engine.defaults.generate.eos_token_id.clone(),
@@ -67,16 +97,14 @@ pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
         },
         stop_strings: Vec::new(),
     };
-    let conversation = Conversation::new(engine, Mode::Chat, None, 0)?;
+    let prompts: Vec<Prompt> = prompts
+        .into_iter()
+        .map(|input_ids| Prompt { input_ids, seed: 0 })
+        .collect();
     let mut scores: Vec<Score> = Vec::new();
-    for batch in items.chunks(BATCH) {
-        let prompts = batch.iter().map(|item| {
-            let input_ids = conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids;
-            Ok(Prompt { input_ids, seed: 0 })
-        });
-        let prompts: Vec<Prompt> = prompts.collect::<Result<_>>()?;
-        let answers = engine.answer_all(&prompts, &config)?;
-        for (item, answer) in batch.iter().zip(answers) {
+    for (items, prompts) in items.chunks(BATCH).zip(prompts.chunks(BATCH)) {
+        let answers = engine.answer_all(prompts, &config)?;
+        for (item, answer) in items.iter().zip(answers) {
             let known = scores.iter().position(|score| score.task == item.task);
             let index = known.unwrap_or(scores.len());
             if known.is_none() {

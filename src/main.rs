@@ -7,9 +7,11 @@ use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
 use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
+use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
+use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
-use kindling::stage::{FULL_SFT, PRETRAIN};
+use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// The whole pipeline on a built-in corpus, in minutes: what you get, before you bring data
     Quickstart(QuickstartArgs),
+    /// A recipe of stages, each starting from the one before; goes on where it was stopped
+    Pipeline(PipelineArgs),
     /// Stage 0: train a tokenizer on the text that a model will read
     Tokenizer(TokenizerArgs),
     /// Stage 1: train a base model on raw text
@@ -35,6 +39,14 @@ enum Command {
     FullSft(StageArgs),
     /// Score a finished model: exams, perplexity, reports
     Eval(EvalArgs),
+    /// Stage 4: tune adapters of a model on conversations, its weights frozen
+    #[command(name = "lora_sft", visible_alias = "lora")]
+    LoraSft(StageArgs),
+    /// Stage 9: teach a model a larger one's distribution on conversations
+    Distill(StageArgs),
+    /// Look at files of conversations before training on them
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -52,11 +64,15 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Quickstart(args) => quickstart::run(args),
+        Command::Pipeline(args) => pipeline::run(args),
         Command::Tokenizer(args) => tokenizer_stage::run(args).map(|()| ExitCode::SUCCESS),
         Command::Pretrain(args) => PRETRAIN.run(args),
         Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
+        Command::LoraSft(args) => LORA_SFT.run(args),
+        Command::Distill(args) => DISTILL.run(args),
+        Command::Data(command) => data::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::{ExamSection, FieldDocs, PretrainConfig, SftConfig, commented_toml};
+use train::config::{
+    DistillConfig, ExamSection, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+};
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
 use train::run_folder::IfExists;
@@ -42,7 +44,39 @@ pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
     run: train::full_sft::run,
 };
 
+/// Stage 4: conversations to adapters of a chat model.
+pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
+    name: train::lora_sft::STAGE,
+    exam: |config| &config.exam,
+    plan: train::lora_sft::plan,
+    run: train::lora_sft::run,
+};
+
+/// Stage 9: a teacher's distribution on conversations to a smaller model.
+pub const DISTILL: TrainingStage<DistillConfig> = TrainingStage {
+    name: train::distill::STAGE,
+    exam: |config| &config.exam,
+    plan: train::distill::plan,
+    run: train::distill::run,
+};
+
 impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
+    /// Trains by a config that is in memory, with the exam that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// A wrong config or input, or a run that broke off.
+    pub fn train(&self, config: &C, options: RunOptions) -> Result<Outcome> {
+        let examiner = examiner((self.exam)(config))?;
+        Ok((self.run)(
+            config,
+            RunOptions {
+                examiner,
+                ..options
+            },
+        )?)
+    }
+
     /// Does what the flags ask: print the config, print the plan, or train.
     ///
     /// # Errors
@@ -66,11 +100,11 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         let options = RunOptions {
             out_dir: args.out.clone().unwrap_or_else(|| run_folder(path)),
             if_exists: if_exists(args),
-            examiner: examiner((self.exam)(&config))?,
+            examiner: None,
             device: pick_device(&args.device)?,
             stop: stop_on_signal()?,
         };
-        Ok(match (self.run)(&config, options)? {
+        Ok(match self.train(&config, options)? {
             Outcome::Completed(summary) => {
                 print_summary(&summary);
                 ExitCode::SUCCESS

@@ -3,11 +3,13 @@
 pub mod batch;
 pub mod cache;
 pub mod chat;
+pub mod conversations;
 mod draw;
-pub mod jsonl;
+mod json_values;
 pub mod lines;
 pub mod loader;
 pub mod mask;
+mod names;
 pub mod pack;
 pub mod playground;
 pub mod rows;
@@ -16,6 +18,7 @@ pub mod split;
 pub mod stream_decoder;
 pub mod tokenizer;
 pub mod tokenizer_train;
+pub mod validate;
 
 pub use chat::{ChatError, ChatTemplate, Message, RenderOptions, Span};
 pub use stream_decoder::StreamDecoder;

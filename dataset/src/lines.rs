@@ -1,8 +1,12 @@
 //! Lines of a UTF-8 text file, one at a time, with the position that an error message needs.
+//!
+//! A file whose name ends in `.gz` is unpacked on the way.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
 
 /// Longest line, row or JSON value that a reader accepts, in bytes.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
@@ -69,11 +73,13 @@ pub struct Line {
     pub text: String,
 }
 
-/// Iterator over the lines of a file that holds one line in memory; it ends after an error.
+/// Iterator over the lines of a file that holds one line in memory.
+///
+/// It goes on after a line that is no text or too long, and ends when the file cannot be read.
 #[derive(Debug)]
 pub struct Lines {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: BufReader<TextFile>,
     number: usize,
     offset: u64,
     done: bool,
@@ -120,6 +126,7 @@ impl Lines {
             }
         }
         if bytes.len() > MAX_LINE_BYTES {
+            self.skip_line()?;
             return Err(ReadError::TooLong {
                 path: self.path.clone(),
                 line: self.number,
@@ -138,6 +145,17 @@ impl Lines {
             text,
         }))
     }
+
+    /// Passes over the rest of a line without keeping it.
+    fn skip_line(&mut self) -> Result<(), ReadError> {
+        let len = self.reader.skip_until(b'\n');
+        let len = len.map_err(|source| ReadError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
+        self.offset += len as u64;
+        Ok(())
+    }
 }
 
 impl Iterator for Lines {
@@ -148,19 +166,39 @@ impl Iterator for Lines {
             return None;
         }
         let line = self.read_line().transpose();
-        self.done = !matches!(line, Some(Ok(_)));
+        self.done = matches!(line, None | Some(Err(ReadError::Io { .. })));
         line
     }
 }
 
+/// A file's text, unpacked if it is packed.
+#[derive(Debug)]
+pub(crate) enum TextFile {
+    Plain(File),
+    Gzip(MultiGzDecoder<File>),
+}
+
+impl Read for TextFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.read(buffer),
+            Self::Gzip(file) => file.read(buffer),
+        }
+    }
+}
+
 /// Opens a file for buffered reading, with the path in the error.
-pub(crate) fn open_buffered(path: &Path) -> Result<BufReader<File>, ReadError> {
-    File::open(path)
-        .map(|file| BufReader::with_capacity(BUFFER_BYTES, file))
-        .map_err(|source| ReadError::Io {
-            path: path.to_owned(),
-            source,
-        })
+pub(crate) fn open_buffered(path: &Path) -> Result<BufReader<TextFile>, ReadError> {
+    let file = File::open(path).map_err(|source| ReadError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let file = if path.extension().is_some_and(|ending| ending == "gz") {
+        TextFile::Gzip(MultiGzDecoder::new(file))
+    } else {
+        TextFile::Plain(file)
+    };
+    Ok(BufReader::with_capacity(BUFFER_BYTES, file))
 }
 
 #[cfg(test)]
@@ -196,18 +234,45 @@ mod tests {
     fn a_byte_that_is_not_utf8_is_named_by_line_and_offset() {
         let lines = lines_of(b"ab\ncde\xff\xfe\nfg\n");
         let message = "a.txt:2: found a byte that is not UTF-8 at offset 6 of the file";
-        assert_eq!(lines, [Ok("1:ab".into()), Err(message.into())]);
+        assert_eq!(
+            lines,
+            [Ok("1:ab".into()), Err(message.into()), Ok("3:fg".into())]
+        );
     }
 
     /// A file without line ends must not fill the memory.
     #[test]
     fn a_line_over_the_limit_is_refused() {
         let mut bytes = b"short\n".to_vec();
-        bytes.resize(6 + MAX_LINE_BYTES + 1, b'x');
+        bytes.resize(6 + 2 * MAX_LINE_BYTES, b'x');
+        bytes.extend(b"\nnext");
         let message = format!(
             "a.txt:2: longer than the limit of {MAX_LINE_BYTES} bytes, expected one document per line"
         );
-        assert_eq!(lines_of(&bytes), [Ok("1:short".into()), Err(message)]);
+        assert_eq!(
+            lines_of(&bytes),
+            [Ok("1:short".into()), Err(message), Ok("3:next".into())]
+        );
+    }
+
+    /// Packed with Python's `gzip.compress(b"one\\ntwo\\n", mtime=0)`, and cut short once.
+    #[test]
+    fn packed_files_are_unpacked() {
+        let packed = [
+            31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 203, 207, 75, 229, 42, 41, 207, 231, 2, 0, 230, 11,
+            186, 18, 8, 0, 0, 0,
+        ];
+        let lines = |bytes: &[u8]| -> Vec<Result<String, ReadError>> {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.txt.gz");
+            std::fs::write(&path, bytes).unwrap();
+            let lines = Lines::open(&path).unwrap();
+            lines.map(|line| line.map(|line| line.text)).collect()
+        };
+        let whole: Vec<String> = lines(&packed).into_iter().map(Result::unwrap).collect();
+        assert_eq!(whole, ["one", "two"]);
+        let cut = lines(&packed[..packed.len() - 6]);
+        assert!(matches!(cut.last(), Some(Err(ReadError::Io { .. }))));
     }
 
     /// The path is what a user has to mend.

@@ -12,6 +12,7 @@ use crate::init;
 use crate::kernels;
 use crate::kv_cache::KvCache;
 use crate::linear::Linear;
+use crate::lora::DropoutPass;
 use crate::norm::RmsNorm;
 use crate::packed::{PackedMatrix, WeightType};
 use crate::rope::RotaryTables;
@@ -33,6 +34,8 @@ pub struct CausalLm {
     packed_head: Option<PackedMatrix>,
     #[module(skip)]
     config: ModelConfig,
+    #[module(skip)]
+    pub(crate) dropout_pass: DropoutPass,
 }
 
 impl CausalLm {
@@ -62,6 +65,7 @@ impl CausalLm {
             rope: RotaryTables::new(config, device),
             packed_head: None,
             config: config.clone(),
+            dropout_pass: DropoutPass::default(),
         }
     }
 
@@ -87,6 +91,23 @@ impl CausalLm {
         );
 
         self.hidden_states(input_ids, positions, None)
+    }
+
+    /// Hidden states after the final norm, of embeddings that were changed on their way.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[B, T, D]`
+    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - returns: `[B, T, D]`
+    ///
+    /// # Panics
+    ///
+    /// If the shapes differ.
+    pub fn forward_embedded(&self, x: Tensor<3>, positions: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, len, _] = x.dims();
+        assert_shape!(positions, [batch, len]);
+        self.layers_forward(x, positions, None)
     }
 
     /// Hidden states of the next positions of rows whose earlier ones are in the cache.
@@ -175,6 +196,11 @@ impl CausalLm {
         &self.rope
     }
 
+    /// Switches the adapters' dropout on and off.
+    pub fn dropout_pass(&self) -> &DropoutPass {
+        &self.dropout_pass
+    }
+
     /// What the model was built from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -184,9 +210,18 @@ impl CausalLm {
         &self,
         input_ids: Tensor<2, Int>,
         positions: Tensor<2, Int>,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
+        let x = self.embed_tokens.forward(input_ids); // [B, T, D]
+        self.layers_forward(x, positions, cache)
+    }
+
+    fn layers_forward(
+        &self,
+        mut x: Tensor<3>,
+        positions: Tensor<2, Int>,
         mut cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
-        let mut x = self.embed_tokens.forward(input_ids); // [B, T, D]
         let positions = std::iter::repeat_n(positions, self.layers.len());
         for ((index, layer), positions) in self.layers.iter().enumerate().zip(positions) {
             let cache = cache

@@ -14,6 +14,7 @@ mod init;
 pub mod kernels;
 pub mod kv_cache;
 pub mod linear;
+pub mod lora;
 pub mod norm;
 pub mod packed;
 pub mod params;

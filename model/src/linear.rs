@@ -7,6 +7,7 @@ use burn::nn::Initializer;
 use burn::prelude::*;
 
 use crate::kernels;
+use crate::lora::LoraAdapter;
 use crate::packed::{PackedMatrix, WeightType};
 
 /// Multiplies vectors by a trained matrix.
@@ -14,6 +15,8 @@ use crate::packed::{PackedMatrix, WeightType};
 pub struct Linear {
     /// `[I, O]`, the transpose of PyTorch's.
     pub weight: Param<Tensor<2>>,
+    /// Small matrices beside the weight, whose products are added; none in a plain model.
+    pub adapters: Vec<LoraAdapter>,
     #[module(skip)]
     packed: Option<PackedMatrix>,
 }
@@ -23,6 +26,7 @@ impl Linear {
     pub(crate) fn empty(inputs: usize, outputs: usize, device: &Device) -> Self {
         Self {
             weight: Initializer::Zeros.init([inputs, outputs], device),
+            adapters: Vec::new(),
             packed: None,
         }
     }
@@ -43,7 +47,7 @@ impl Linear {
         self.packed.is_some()
     }
 
-    /// The last axis of `x` times the weight.
+    /// The last axis of `x` times the weight, and what the adapters add to it.
     ///
     /// # Shapes
     ///
@@ -54,9 +58,15 @@ impl Linear {
     ///
     /// If the last axis is not `I` long.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
-        match &self.packed {
+        let added: Vec<Tensor<R>> = self
+            .adapters
+            .iter()
+            .map(|adapter| adapter.forward(x.clone()))
+            .collect();
+        let product = match &self.packed {
             Some(packed) => packed.product(x),
             None => kernels::linear(x, self.weight.val()),
-        }
+        }; // [.., O]
+        added.into_iter().fold(product, |sum, added| sum + added)
     }
 }

@@ -19,6 +19,12 @@ pub struct ChatArgs {
     /// System prompt of a chat model
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Folder of adapters in PEFT's layout, such as out/4-lora_sft/adapter; may be repeated
+    #[arg(long = "adapter", value_name = "DIR")]
+    pub adapters: Vec<PathBuf>,
+    /// Jinja file used in the place of the model's chat template
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
     /// Earlier questions, with their answers, that a chat model is reminded of; 0 is off
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub history: usize,

@@ -15,6 +15,7 @@ use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::text_stream::TextStream;
 use model::generate::{FinishReason, Prompt};
+use model::lora::load_adapter;
 use model::packed::WeightType;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -39,6 +40,12 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     };
     let mut engine = Engine::load(&dir, &device)
         .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+    if let Some(template) = &args.chat_template {
+        engine.tokenizer = engine.tokenizer.with_chat_template(template)?;
+    }
+    for adapter in &args.adapters {
+        engine.model = load_adapter(engine.model, adapter)?;
+    }
     if args.weights != WeightType::F32 {
         ensure!(
             device == Device::flex(),

@@ -7,11 +7,12 @@ mod perplexity;
 mod preference;
 mod report;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use eval::engine::Engine;
 use eval::exam::folder::ExamKind;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,6 +45,35 @@ enum EvalCommand {
     Health(health::HealthArgs),
     /// A page about a run, or several side by side: curves, samples, exams
     Report(report::ReportArgs),
+}
+
+/// An evaluation within a recipe, as a command line of its own.
+#[derive(Debug, Parser)]
+#[command(name = "kindling eval")]
+struct EvalLine {
+    #[command(flatten)]
+    args: EvalArgs,
+}
+
+impl EvalArgs {
+    /// The evaluation that a recipe's words ask for, of this model, into this folder.
+    ///
+    /// # Errors
+    ///
+    /// Words that `kindling eval` does not know.
+    pub fn of_pipeline(words: &[String], model: &Path, out: &Path, device: &str) -> Result<Self> {
+        let (command, rest) = words.split_first().context("args is empty")?;
+        let mut line = vec![OsString::from("kindling eval"), command.into()];
+        line.extend([
+            OsString::from("--model"),
+            model.into(),
+            "--out".into(),
+            out.into(),
+        ]);
+        line.extend([OsString::from("--device"), device.into()]);
+        line.extend(rest.iter().map(OsString::from));
+        Ok(EvalLine::try_parse_from(line)?.args)
+    }
 }
 
 /// Which model is scored, where, and where the results go.

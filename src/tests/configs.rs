@@ -5,11 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use kindling::config::load_config;
+use kindling::pipeline::PipelineConfig;
 use kindling::tokenizer_stage::TokenizerConfig;
 use model::ModelConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::{FieldDocs, PretrainConfig, SftConfig, commented_toml};
+use train::config::{
+    DistillConfig, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+};
 
 /// The file as `--print-config` would print it, once its config holds together.
 fn printed<C>(path: &Path, validate: impl Fn(&C) -> Result<(), String>) -> String
@@ -41,6 +44,20 @@ fn every_config_is_what_print_config_prints() {
             }
             "3-full_sft" => {
                 printed::<SftConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
+            }
+            "4-lora_sft" => {
+                printed::<LoraSftConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
+            }
+            "9-distill" => {
+                printed::<DistillConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
+            }
+            "pipeline" => {
+                let config: PipelineConfig = load_config(&path, &[]).unwrap();
+                config.validate().unwrap();
+                for stage in &config.stages {
+                    assert!(stage.config.exists(), "{name}: {}", stage.config.display());
+                }
+                continue;
             }
             stage => panic!("{name}: no stage is called {stage}"),
         };

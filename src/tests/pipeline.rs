@@ -23,6 +23,9 @@ fn the_quickstart_goes_through_every_stage() {
     for row in [
         "1-pretrain",
         "3-full_sft",
+        "4-lora_sft",
+        "2nd turn",
+        "renamed",
         "sum",
         "identity",
         "minutes in all",

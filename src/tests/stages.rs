@@ -7,8 +7,10 @@
 
 mod bad_input;
 mod configs;
+mod data;
 mod eval;
 mod fixture;
 mod killed;
 mod pipeline;
 mod readme;
+mod recipe;

@@ -1,14 +1,11 @@
 //! Training data of the token stages: documents opened, split, and sized.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use dataset::Tokenizer;
 use dataset::cache::{CacheError, TokenShards};
-use dataset::chat::ChatError;
-use dataset::lines::ReadError;
+use dataset::conversations::ConversationsError;
 use dataset::loader::{FiniteBatches, Loader, LoaderConfig, LoaderError};
-use dataset::source::SourceError;
 use dataset::split::split;
 
 use crate::plan::DataSize;
@@ -19,34 +16,18 @@ pub enum DataError {
     /// The tokenised text cannot be opened or built.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// Files cannot be found.
+    /// Conversations cannot be found or read.
     #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A line cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
+    Conversations(#[from] ConversationsError),
     /// Documents cannot be made rows.
     #[error(transparent)]
     Loader(#[from] LoaderError),
-    /// A conversation does not fit the chat template.
-    #[error("{}: conversation {row} cannot be used", path.display())]
-    Chat {
-        /// File of the conversation.
-        path: PathBuf,
-        /// Which conversation of the file, from 1.
-        row: usize,
-        /// What the template found.
-        source: ChatError,
-    },
     /// Conversations need a template.
     #[error(
-        "{}: the tokenizer has no chat template, expected one for training on conversations",
-        path.display()
+        "the tokenizer has no chat template, expected one for training on conversations (or name a \
+         file in data.chat_template)"
     )]
-    NoTemplate {
-        /// File or folder of the tokenizer.
-        path: PathBuf,
-    },
+    NoTemplate,
 }
 
 /// Documents held out for validation, and how much text they are.
@@ -64,6 +45,8 @@ pub(crate) struct TokenData {
     pub(crate) held_out: Option<HeldOut>,
     pub(crate) size: DataSize,
     pub(crate) fingerprint: String,
+    shards: Arc<TokenShards>,
+    config: LoaderConfig,
 }
 
 impl TokenData {
@@ -80,7 +63,7 @@ impl TokenData {
         let fingerprint = format!("{} {}", shards.fingerprint(), tokenizer.fingerprint());
         let (num_documents, num_held_out) = (train.len(), held_out.len());
         let loader = Loader::new(Arc::clone(&shards), train, config)?;
-        let held_out = match FiniteBatches::new(shards, held_out, config) {
+        let held_out = match FiniteBatches::new(Arc::clone(&shards), held_out, config) {
             Ok(batches) => {
                 let num_supervised = batches.iter().map(|batch| batch.num_supervised()).sum();
                 Some(HeldOut {
@@ -104,6 +87,21 @@ impl TokenData {
             held_out,
             size,
             fingerprint,
+            shards,
+            config,
         })
+    }
+
+    /// Every document that is trained on, once, in a fixed order.
+    pub(crate) fn training_batches(
+        &self,
+        validation_fraction: f64,
+    ) -> Result<FiniteBatches, DataError> {
+        let (train, _) = split(&self.shards, validation_fraction, self.config.seed);
+        Ok(FiniteBatches::new(
+            Arc::clone(&self.shards),
+            train,
+            self.config,
+        )?)
     }
 }

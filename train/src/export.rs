@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use dataset::Tokenizer;
 use model::CausalLm;
 use model::hf::{self, HfError};
+use model::lora::AdapterError;
 use model::training_record::{TrainingRecord, TrainingRecordError};
 
 /// Name of the folder inside the run's folder.
 pub const FINAL: &str = "final";
+
+/// Name of the folder with the adapters of a run that trained some, in PEFT's layout.
+pub const ADAPTER: &str = "adapter";
 
 /// Why a finished model could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,9 @@ pub enum ExportError {
         /// What went wrong.
         source: dataset::TokenizerError,
     },
+    /// The adapters cannot be written.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// What the model was trained for cannot be written down.
     #[error(transparent)]
     Record(#[from] TrainingRecordError),

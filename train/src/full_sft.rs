@@ -1,15 +1,7 @@
 //! Stage 3: conversations to a chat model; what the assistant says is trained, all weights move.
 
-use dataset::cache::{DocumentTokens, TokenShards};
-use dataset::jsonl::read_jsonl;
-use dataset::loader::LoaderConfig;
-use dataset::pack::PackMode;
-use dataset::rows::ChatRow;
-use dataset::source::{Documents, SourceConfig, TextFormat};
-use dataset::{ChatTemplate, RenderOptions, Tokenizer};
-
+use crate::chat_data::read_chat_data;
 use crate::config::SftConfig;
-use crate::data::{DataError, TokenData};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
 use crate::start::Start;
@@ -38,29 +30,9 @@ pub fn run(config: &SftConfig, options: RunOptions) -> Result<Outcome, TrainErro
 
 fn prepare(config: &SftConfig) -> Result<TokenRun, TrainError> {
     config.validate()?;
-    let start = Start::read(&config.model, &config.tokenizer)?;
-    let Some(template) = start.tokenizer.chat_template() else {
-        return Err(DataError::NoTemplate {
-            path: config.tokenizer.path.clone(),
-        }
-        .into());
-    };
-    let documents = read_conversations(&config.data.files, &start.tokenizer, template)?;
-    let rows = LoaderConfig {
-        seq_len: config.data.seq_len,
-        batch_size: config.train.micro_batch_size,
-        seed: config.train.seed,
-        mode: PackMode::Truncate,
-        pad_id: start.tokenizer.pad_id(),
-    };
-    let shards = TokenShards::from_documents(documents);
-    let data = TokenData::new(
-        shards,
-        &start.tokenizer,
-        config.data.validation_fraction,
-        rows,
-    )?;
+    let mut start = Start::read(&config.model, &config.tokenizer)?;
     let loop_config = config.loop_config();
+    let data = read_chat_data(&mut start, &config.data, &loop_config)?;
     let plan = TrainPlan::new(
         STAGE,
         &loop_config,
@@ -70,7 +42,8 @@ fn prepare(config: &SftConfig) -> Result<TokenRun, TrainError> {
     )?;
     let data_fingerprint = data.fingerprint.clone();
     let tokenizer = start.tokenizer.clone();
-    let stage = TokenStage::new(data, tokenizer, PromptKind::Chat, &loop_config);
+    let mut stage = TokenStage::new(data, tokenizer, PromptKind::Chat, &loop_config);
+    stage.neftune_alpha = config.neftune.alpha;
     Ok(TokenRun {
         plan,
         stage,
@@ -78,45 +51,4 @@ fn prepare(config: &SftConfig) -> Result<TokenRun, TrainError> {
         data_fingerprint,
         loop_config,
     })
-}
-
-/// Conversations of files as token ids, with what the assistant says marked as trained.
-fn read_conversations(
-    files: &[String],
-    tokenizer: &Tokenizer,
-    template: &ChatTemplate,
-) -> Result<Vec<DocumentTokens>, DataError> {
-    let sources: Vec<SourceConfig> = files
-        .iter()
-        .map(|path| SourceConfig {
-            format: TextFormat::Jsonl,
-            ..SourceConfig::new(path)
-        })
-        .collect();
-    let mut conversations = Vec::new();
-    for path in Documents::open(&sources)?.paths() {
-        for (index, row) in read_jsonl::<ChatRow>(path)?.enumerate() {
-            let row = row?;
-            let options = RenderOptions {
-                tools: row.tools,
-                ..RenderOptions::default()
-            };
-            let spans = template
-                .render_spans(&row.conversations, &options)
-                .map_err(|source| DataError::Chat {
-                    path: path.clone(),
-                    row: index + 1,
-                    source,
-                })?;
-            let encoded = tokenizer.encode_spans(&spans);
-            let trained = spans.iter().filter(|span| span.trained);
-            conversations.push(DocumentTokens {
-                ids: encoded.ids,
-                trained: Some(encoded.trained),
-                // Bits per byte are of what is predicted: the assistant's words.
-                num_bytes: trained.map(|span| span.text.len() as u64).sum(),
-            });
-        }
-    }
-    Ok(conversations)
 }

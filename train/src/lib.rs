@@ -1,18 +1,22 @@
 //! Batches to weights: the training loop, its stages, its losses and its reports.
 
 mod adamw;
+mod chat_data;
 pub mod checkpoint;
 pub mod config;
 mod curve_inputs;
 pub mod data;
+pub mod distill;
 pub mod examiner;
 pub mod export;
 pub mod full_sft;
 mod grad_norm;
 pub mod guard;
+pub mod lora_sft;
 pub mod loss;
 pub mod memory;
 mod muon;
+mod neftune;
 pub mod optimizer;
 pub mod plan;
 pub mod pretrain;

@@ -17,6 +17,8 @@ pub struct BatchTensors {
     pub positions: Tensor<2, Int>,
     /// `[B * T]`, shifted; -100 where nothing is learned.
     pub labels: Tensor<1, Int>,
+    /// `[B, T, D]`, added to the embeddings.
+    pub noise: Option<Tensor<3>>,
 }
 
 /// A batch moved from the host to the device.
@@ -31,6 +33,7 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
             TensorData::new(batch.labels.clone(), [batch.labels.len()]),
             device,
         ), // [B * T]
+        noise: None,
     }
 }
 
@@ -40,7 +43,13 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
 ///
 /// - returns: `[1]`
 pub fn masked_cross_entropy(model: &CausalLm, batch: BatchTensors) -> Tensor<1> {
-    let hidden = model.forward(batch.input_ids, batch.positions); // [B, T, D]
+    let hidden = match batch.noise {
+        Some(noise) => {
+            let embedded = model.embed_tokens.forward(batch.input_ids); // [B, T, D]
+            model.forward_embedded(embedded + noise, batch.positions)
+        }
+        None => model.forward(batch.input_ids, batch.positions),
+    }; // [B, T, D]
     head_cross_entropy(model, hidden, batch.labels)
 }
 

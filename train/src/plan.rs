@@ -1,6 +1,6 @@
 //! What a run is going to do: steps, tokens, memory and disk, known before the first step.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use model::config::ModelConfig;
 
@@ -22,6 +22,15 @@ pub struct DataSize {
     pub rows_per_epoch: usize,
 }
 
+/// What a run that trains adapters saves against one that trains the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdapterPlan {
+    /// Parameters of the adapters.
+    pub num_params: u64,
+    /// Estimated peak memory if all weights were trained, in bytes.
+    pub full_memory: u64,
+}
+
 /// Everything about a run that follows from its config, its model's shape and the size of its data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainPlan {
@@ -35,6 +44,8 @@ pub struct TrainPlan {
     pub schedule: Schedule,
     /// Parameters of the model.
     pub num_params: u64,
+    /// What is trained in the place of the weights; `None` when all of them are.
+    pub adapters: Option<AdapterPlan>,
     /// Size of the data.
     pub data: DataSize,
     /// Slots of a step: rows times tokens per row, padding counted.
@@ -122,6 +133,7 @@ impl TrainPlan {
             end,
             schedule,
             num_params: model.num_params() as u64,
+            adapters: None,
             data,
             slots_per_step: (rows_per_step * seq_len) as u64,
             total_tokens: num_steps.map(|steps| (steps as f64 * tokens_per_step).round() as u64),
@@ -136,6 +148,26 @@ impl TrainPlan {
             disk_bytes: checkpoint_bytes * (num_kept as u64 + 1),
         })
     }
+
+    /// The plan of a run that trains `num_params` parameters of adapters, the weights being frozen.
+    #[must_use]
+    pub fn with_frozen_weights(mut self, num_params: u64) -> Self {
+        self.adapters = Some(AdapterPlan {
+            num_params,
+            full_memory: self.memory.total(),
+        });
+        // Gradients and moments are those of the trained parameters.
+        let all = self.num_params.max(1);
+        let share =
+            |bytes: u64| (u128::from(bytes) * u128::from(num_params) / u128::from(all)) as u64;
+        self.memory.gradients = share(self.memory.gradients);
+        self.memory.optimizer = share(self.memory.optimizer);
+        let num_kept = self.disk_bytes / self.checkpoint_bytes.max(1);
+        self.checkpoint_bytes = share(self.memory.weights) + self.memory.optimizer;
+        self.memory.weights += share(self.memory.weights);
+        self.disk_bytes = self.checkpoint_bytes * num_kept;
+        self
+    }
 }
 
 impl fmt::Display for TrainPlan {
@@ -143,6 +175,11 @@ impl fmt::Display for TrainPlan {
         let mut row = |name: &str, value: String| writeln!(f, "{name:<18}{value}");
         row("stage", self.stage.to_owned())?;
         row("parameters", grouped(self.num_params))?;
+        if let Some(adapters) = self.adapters {
+            let share = 100.0 * adapters.num_params as f64 / self.num_params as f64;
+            let trained = grouped(adapters.num_params);
+            row("  trained", format!("{trained} in adapters ({share:.2} %)"))?;
+        }
         row(
             "data",
             format!(
@@ -180,10 +217,12 @@ impl fmt::Display for TrainPlan {
                 Bytes(self.disk_bytes)
             ),
         )?;
-        row(
-            "memory",
-            format!("{} estimated", Bytes(self.memory.total())),
-        )?;
+        let mut memory = format!("{} estimated", Bytes(self.memory.total()));
+        if let Some(adapters) = self.adapters {
+            let full = Bytes(adapters.full_memory);
+            let _ = write!(memory, ", {full} if all weights were trained");
+        }
+        row("memory", memory)?;
         for (name, bytes) in [
             ("  weights", self.memory.weights),
             ("  gradients", self.memory.gradients),

@@ -24,9 +24,13 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
         input_ids,
         positions,
         labels,
+        noise,
     } = batch;
     let plain = model.valid();
     let mut x = plain.embed_tokens.forward(input_ids.clone().inner()); // [B, T, D]
+    if let Some(noise) = noise {
+        x = x + noise.inner();
+    }
     let mut inputs = Vec::with_capacity(model.layers.len());
     for layer in &plain.layers {
         inputs.push(x.clone());
@@ -52,8 +56,10 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
         upstream = gradient_of(&leaf, &mut grads);
         collect(grads);
     }
-    let embedded = model.embed_tokens.forward(input_ids); // [B, T, D]
-    collect((embedded * Tensor::from_inner(upstream)).sum().backward());
+    if model.embed_tokens.weight.is_require_grad() {
+        let embedded = model.embed_tokens.forward(input_ids); // [B, T, D]
+        collect((embedded * Tensor::from_inner(upstream)).sum().backward());
+    }
     SummedGradients {
         loss: loss.inner(),
         grads: sum.grads(),

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use burn::prelude::*;
 use model::CausalLm;
+use model::lora::save_adapter;
 use model::training_record::TrainingRecord;
 use serde_json::Value;
 
 use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
 use crate::data::DataError;
+use crate::distill::TeacherError;
 use crate::examiner::Examiner;
-use crate::export::{ExportError, export};
+use crate::export::{ADAPTER, ExportError, export};
 use crate::optimizer::Optimizer;
 use crate::plan::TrainPlan;
 use crate::report::{ReportError, Reporter};
@@ -90,6 +92,9 @@ pub enum TrainError {
     /// The training data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The teacher cannot be used.
+    #[error(transparent)]
+    Teacher(#[from] TeacherError),
     /// The run's folder cannot be used.
     #[error(transparent)]
     RunFolder(#[from] RunFolderError),
@@ -181,7 +186,7 @@ pub(crate) fn run<S: Stage>(
         stage: prepared.plan.stage.to_owned(),
         is_chat_tuned: prepared.stage.teaches_chat(),
     };
-    let tokenizer = prepared.start.tokenizer;
+    let start = prepared.start;
     let mut trainer = Trainer::new(TrainerParts {
         stage: prepared.stage,
         model,
@@ -194,7 +199,7 @@ pub(crate) fn run<S: Stage>(
         reporter,
         examiner: options
             .examiner
-            .map(|examiner| (examiner, tokenizer.clone())),
+            .map(|examiner| (examiner, start.tokenizer.clone())),
         stop: options.stop,
     });
     let end = trainer.run()?;
@@ -208,8 +213,16 @@ pub(crate) fn run<S: Stage>(
             checkpoint,
         });
     }
+    let model = match &start.lora {
+        Some(lora) => {
+            let adapter = folder.path().join(ADAPTER);
+            save_adapter(&model, lora, &start.from, &adapter).map_err(ExportError::from)?;
+            model.merged()
+        }
+        None => model,
+    };
     Ok(Outcome::Completed(RunSummary {
-        final_dir: export(folder.path(), &model, &tokenizer, &record)?,
+        final_dir: export(folder.path(), &model, &start.tokenizer, &record)?,
         steps: state.step,
         tokens: state.tokens,
         skipped_steps: state.skipped.total,

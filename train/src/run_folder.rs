@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Names of everything a run may leave in its folder, besides the checkpoints.
-const ARTEFACTS: [&str; 9] = [
+const ARTEFACTS: [&str; 11] = [
     "config.toml",
     "plan.txt",
     "metrics.jsonl",
@@ -14,6 +14,8 @@ const ARTEFACTS: [&str; 9] = [
     "latest",
     "best",
     "final",
+    "adapter",
+    "summary.json",
     "curve_inputs",
 ];
 const LOCK: &str = "lock";

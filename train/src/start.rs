@@ -8,6 +8,7 @@ use dataset::{Tokenizer, TokenizerError};
 use model::CausalLm;
 use model::config::ModelConfig;
 use model::hf::{self, HfError};
+use model::lora::{LoraConfig, LoraError};
 
 use crate::config::{ModelSection, TokenizerSection};
 
@@ -30,6 +31,9 @@ pub enum StartError {
         /// What went wrong.
         source: TokenizerError,
     },
+    /// The adapters cannot be attached.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// The tokenizer has ids that the model has no embedding for.
     #[error(
         "{}: the tokenizer has {found} tokens, expected at most the model's vocab_size = \
@@ -52,7 +56,9 @@ pub(crate) struct Start {
     pub(crate) model_config: ModelConfig,
     pub(crate) tokenizer: Arc<Tokenizer>,
     // Empty: the weights are drawn at random.
-    from: PathBuf,
+    pub(crate) from: PathBuf,
+    /// Adapters that are trained in the place of the weights.
+    pub(crate) lora: Option<LoraConfig>,
 }
 
 impl Start {
@@ -84,18 +90,39 @@ impl Start {
             model_config,
             tokenizer: Arc::new(tokenizer),
             from: model.from.clone(),
+            lora: None,
         })
+    }
+
+    /// Puts the chat template of a file in the place of the tokenizer's own; an empty path leaves
+    /// it as it is.
+    pub(crate) fn use_chat_template(&mut self, path: &Path) -> Result<(), StartError> {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let tokenizer = Tokenizer::clone(&self.tokenizer);
+        let tokenizer = tokenizer.with_chat_template(path);
+        self.tokenizer = Arc::new(tokenizer.map_err(|source| StartError::Tokenizer {
+            path: path.to_owned(),
+            source,
+        })?);
+        Ok(())
     }
 
     /// The weights: those of the folder, or random ones that follow from the seed.
     pub(crate) fn model(&self, seed: u64, device: &Device) -> Result<CausalLm, StartError> {
-        if self.from.as_os_str().is_empty() {
-            return Ok(CausalLm::new(&self.model_config, seed, device));
+        let model = if self.from.as_os_str().is_empty() {
+            CausalLm::new(&self.model_config, seed, device)
+        } else {
+            hf::load_model(&self.from, device).map_err(|error| StartError::Model {
+                path: self.from.clone(),
+                source: Box::new(error),
+            })?
+        };
+        match &self.lora {
+            Some(config) => Ok(model.with_adapters(config, seed)?),
+            None => Ok(model),
         }
-        hf::load_model(&self.from, device).map_err(|error| StartError::Model {
-            path: self.from.clone(),
-            source: Box::new(error),
-        })
     }
 }
 

@@ -1,11 +1,14 @@
 //! The stage of plain language modelling: packed rows, cross entropy on the labels.
 //!
 //! Pretraining and instruction tuning differ in how rows are made, not in what is done with them.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::prelude::*;
 use dataset::batch::TokenBatch;
 use dataset::loader::{Loader, LoaderCursor, Prefetcher};
 use dataset::{Message, RenderOptions, Tokenizer};
@@ -19,6 +22,7 @@ use crate::curve_inputs::{CURVE_INPUTS, CurveInputs};
 use crate::data::{HeldOut, TokenData};
 use crate::export::write_folder;
 use crate::loss::to_device;
+use crate::neftune::embedding_noise;
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run};
 use crate::run_folder::RunFolder;
@@ -59,6 +63,8 @@ pub(crate) struct TokenStage {
     samples: SamplesSection,
     seed: u64,
     recomputes: bool,
+    /// Strength of the noise on embeddings; 0 is none.
+    pub(crate) neftune_alpha: f64,
     pub(crate) curve_inputs: Option<CurveInputs>,
 }
 
@@ -81,8 +87,14 @@ impl TokenStage {
             samples: config.samples.clone(),
             seed: config.train.seed,
             recomputes: config.train.activation_checkpointing,
+            neftune_alpha: 0.0,
             curve_inputs: None,
         }
+    }
+
+    /// A number for the present micro-batch that is the same in a resumed run.
+    fn pass_number(&self) -> u64 {
+        (self.cursor.epoch << 32) + self.cursor.row + 1
     }
 
     fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>, StageError> {
@@ -143,7 +155,17 @@ impl Stage for TokenStage {
 
     fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
         let device = model.embed_tokens.weight.device();
-        gradients_of_tokens(model, to_device(&batch, &device), self.recomputes)
+        let mut tensors = to_device(&batch, &device);
+        if self.neftune_alpha > 0.0 {
+            let shape = [batch.batch_size, batch.seq_len, model.config().hidden_size];
+            let pass = self.pass_number();
+            let noise = embedding_noise(self.neftune_alpha, shape, self.seed, pass);
+            tensors.noise = Some(Tensor::from_data(noise, &device)); // [B, T, D]
+        }
+        model.dropout_pass().begin(self.pass_number());
+        let gradients = gradients_of_tokens(model, tensors, self.recomputes);
+        model.dropout_pass().end();
+        gradients
     }
 
     fn epoch(&self) -> f64 {

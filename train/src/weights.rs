@@ -1,7 +1,8 @@
 //! Weights and optimizer memory as safetensors files, one f32 tensor per name, written as a stream.
 //!
 //! Names are the parameters' paths in the model (`layers.0.mlp.up_proj.weight`); the optimizer adds
-//! `.moment_1`, `.moment_2` or `.velocity`. Only one tensor at a time is copied to the host.
+//! `.moment_1`, `.moment_2` or `.velocity`. Only one tensor at a time is copied to the host. Of a
+//! model with adapters only those are kept: everything else is as it was in the start's folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -56,9 +57,22 @@ pub enum WeightsError {
 
 /// Writes a model's parameters; returns the file's SHA-256.
 pub(crate) fn save_model<M: Module>(path: &Path, model: &M) -> Result<String, WeightsError> {
+    write_tensors(path, trained_tensors(model))
+}
+
+/// A model's parameters but those that adapters keep frozen.
+fn trained_tensors<M: Module>(model: &M) -> Vec<NamedTensor> {
     let mut collector = Collector::default();
     model.visit(&mut collector);
-    write_tensors(path, collector.tensors)
+    let mut tensors = collector.tensors;
+    if tensors.iter().any(|tensor| is_adapter(&tensor.name)) {
+        tensors.retain(|tensor| is_adapter(&tensor.name));
+    }
+    tensors
+}
+
+fn is_adapter(name: &str) -> bool {
+    name.contains(".adapters.")
 }
 
 /// Writes an optimizer's memory; returns the file's SHA-256.
@@ -87,12 +101,13 @@ pub(crate) fn save_optimizer(path: &Path, optimizer: &Optimizer) -> Result<Strin
     write_tensors(path, tensors)
 }
 
-/// The model with the parameters of a file, each of which must be there and nothing else.
+/// The model with the trained parameters of a file, each of which must be there and nothing else.
 pub(crate) fn load_model<M: Module>(path: &Path, model: M) -> Result<M, WeightsError> {
     let bytes = fs::read(path)?;
     let file = SafeTensors::deserialize(&bytes)?;
     let mut loader = Loader {
         file: &file,
+        only_adapters: parameter_sizes(&model).keys().any(|name| is_adapter(name)),
         path: Vec::new(),
         num_taken: 0,
         error: None,
@@ -190,12 +205,9 @@ impl ModuleVisitor for Collector {
     }
 }
 
-/// Number of elements of each parameter, by its path.
+/// Number of elements of each trained parameter, by its path.
 fn parameter_sizes<M: Module>(model: &M) -> BTreeMap<String, usize> {
-    let mut collector = Collector::default();
-    model.visit(&mut collector);
-    collector
-        .tensors
+    trained_tensors(model)
         .into_iter()
         .map(|tensor| (tensor.name, tensor.shape.iter().product()))
         .collect()
@@ -204,6 +216,7 @@ fn parameter_sizes<M: Module>(model: &M) -> BTreeMap<String, usize> {
 /// Walk over a model that replaces its parameters by those of a file.
 struct Loader<'a> {
     file: &'a SafeTensors<'a>,
+    only_adapters: bool,
     path: Vec<String>,
     num_taken: usize,
     error: Option<WeightsError>,
@@ -222,8 +235,11 @@ impl ModuleMapper for Loader<'_> {
         if self.error.is_some() {
             return param;
         }
-        let (id, tensor, mapper) = param.consume();
         let name = self.path.join(".");
+        if self.only_adapters && !is_adapter(&name) {
+            return param;
+        }
+        let (id, tensor, mapper) = param.consume();
         let loaded = match read(self.file, &name, &tensor.dims()) {
             Ok(bytes) => {
                 self.num_taken += 1;

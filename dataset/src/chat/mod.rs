@@ -9,7 +9,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-pub use spans::Span;
+pub use spans::{LossOn, Span};
 pub use template::{ChatTemplate, V1_TEMPLATE, V3_TEMPLATE};
 
 /// Why a conversation could not be rendered.

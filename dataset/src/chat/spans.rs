@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::control::Marks;
 use super::{ChatError, ChatTemplate, Message, RenderOptions};
 
@@ -16,6 +18,27 @@ pub struct Span {
     pub literal: Vec<Range<usize>>,
 }
 
+/// What of a conversation is trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossOn {
+    /// Every assistant turn.
+    #[default]
+    Assistant,
+    /// The last assistant turn.
+    Last,
+    /// Everything: a model that is to write users' turns too (Magpie) must learn them.
+    All,
+}
+
+impl LossOn {
+    /// Whether the model learns to write this assistant turn of a conversation.
+    fn trains(self, turn: usize, messages: &[Message]) -> bool {
+        let is_last = || !messages[turn + 1..].iter().any(Message::is_assistant);
+        messages[turn].is_assistant() && (self != Self::Last || is_last())
+    }
+}
+
 impl ChatTemplate {
     /// The text of [`render`](Self::render) in spans: what an assistant says with its end-of-turn
     /// token is trained; headers, other speakers and the white space between turns are not.
@@ -26,6 +49,22 @@ impl ChatTemplate {
     /// earlier assistant turn otherwise when later turns follow.
     pub fn render_spans(
         &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Vec<Span>, ChatError> {
+        self.render_spans_for(LossOn::Assistant, messages, options)
+    }
+
+    /// [`render_spans`](Self::render_spans) with a choice of what is trained. The spans, and so the
+    /// ids, of what is trained do not depend on the choice, but that turns which are not asked for
+    /// are not parted from their headers.
+    ///
+    /// # Errors
+    ///
+    /// As `render_spans`, where it concerns turns that are trained.
+    pub fn render_spans_for(
+        &self,
+        loss_on: LossOn,
         messages: &[Message],
         options: &RenderOptions,
     ) -> Result<Vec<Span>, ChatError> {
@@ -43,13 +82,13 @@ impl ChatTemplate {
                 };
                 spans.push(Span {
                     text,
-                    trained,
+                    trained: trained || loss_on == LossOn::All,
                     literal,
                 });
             }
         };
         let mut done = 0;
-        for turn in (0..messages.len()).filter(|&turn| messages[turn].is_assistant()) {
+        for turn in (0..messages.len()).filter(|&turn| loss_on.trains(turn, &messages)) {
             let said = self.said_in_turn(&messages[..=turn], &options, &whole)?;
             push(&whole[done..said.start], false);
             push(&whole[said.clone()], true);
@@ -202,6 +241,40 @@ mod tests {
         let expected = [(false, "user:Q;assistant:"), (true, "A;")];
         let expected = expected.map(|(trained, text)| (trained, text.to_owned()));
         assert_eq!(spans_of(source, &messages).unwrap(), expected);
+    }
+
+    /// By hand: the same text, of which only the last answer, or everything, is learned; where the
+    /// last turn is a user's, the last answer is still the one before.
+    #[test]
+    fn the_loss_may_be_on_the_last_answer_or_on_everything() {
+        let messages = turns(&[
+            ("user", "Q1"),
+            ("assistant", "A1"),
+            ("user", "Q2"),
+            ("assistant", "A2"),
+            ("user", "Q3"),
+        ]);
+        let template: ChatTemplate = V1_TEMPLATE.parse().unwrap();
+        let trained = |loss_on| -> (String, String) {
+            let options = RenderOptions::default();
+            let spans = template
+                .render_spans_for(loss_on, &messages, &options)
+                .unwrap();
+            let text = |trained: bool| {
+                let spans = spans.iter().filter(|span| span.trained || !trained);
+                spans.map(|span| span.text.as_str()).collect::<String>()
+            };
+            (text(true), text(false))
+        };
+        let whole = template
+            .render(&messages, &RenderOptions::default())
+            .unwrap();
+        assert_eq!(
+            trained(LossOn::Assistant),
+            ("A1</s>A2</s>".to_owned(), whole.clone())
+        );
+        assert_eq!(trained(LossOn::Last), ("A2</s>".to_owned(), whole.clone()));
+        assert_eq!(trained(LossOn::All), (whole.clone(), whole));
     }
 
     /// Templates that drop earlier thoughts make texts that no generation was ever in.

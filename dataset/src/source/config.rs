@@ -87,30 +87,6 @@ impl SourceConfig {
         self.weight.trunc() as usize + usize::from(extra)
     }
 
-    /// The files that the path names, sorted by name.
-    pub(super) fn files(&self) -> Result<Vec<PathBuf>, SourceError> {
-        // A name with brackets in it is a file first, a pattern only if there is no such file.
-        let literal = PathBuf::from(&self.path);
-        if literal.is_file() {
-            return Ok(vec![literal]);
-        }
-        let matches = glob::glob(&self.path).map_err(|source| SourceError::Pattern {
-            pattern: self.path.clone(),
-            source,
-        })?;
-        let mut files: Vec<PathBuf> = matches
-            .filter_map(Result::ok)
-            .filter(|path| path.is_file())
-            .collect();
-        if files.is_empty() {
-            return Err(SourceError::NoMatch {
-                pattern: self.path.clone(),
-            });
-        }
-        files.sort();
-        Ok(files)
-    }
-
     pub(super) fn format_of(&self, path: &Path) -> Result<TextFormat, SourceError> {
         if self.format != TextFormat::Auto {
             return Ok(self.format);
@@ -129,6 +105,34 @@ impl SourceConfig {
             }),
         }
     }
+}
+
+/// The files that a path or pattern names, sorted by name.
+///
+/// # Errors
+///
+/// A pattern that is none, or that matches nothing.
+pub fn matching_files(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
+    // A name with brackets in it is a file first, a pattern only if there is no such file.
+    let literal = PathBuf::from(pattern);
+    if literal.is_file() {
+        return Ok(vec![literal]);
+    }
+    let matches = glob::glob(pattern).map_err(|source| SourceError::Pattern {
+        pattern: pattern.to_owned(),
+        source,
+    })?;
+    let mut files: Vec<PathBuf> = matches
+        .filter_map(Result::ok)
+        .filter(|path| path.is_file())
+        .collect();
+    if files.is_empty() {
+        return Err(SourceError::NoMatch {
+            pattern: pattern.to_owned(),
+        });
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// A number in `0..1` that depends on the seed and the index alone: the same draw on every machine

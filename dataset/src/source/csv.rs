@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
-use super::{SourceError, listed};
+use super::SourceError;
 use crate::lines::{BUFFER_BYTES, MAX_LINE_BYTES, ReadError};
+use crate::names::listed;
 
 /// Iterator over one column's values.
 pub(super) struct CsvTexts {
     path: PathBuf,
-    reader: csv::Reader<GuardedFile>,
+    reader: csv::Reader<GuardedFile<File>>,
     row_start: Arc<AtomicU64>,
     column: usize,
     record: ByteRecord,
@@ -27,12 +28,7 @@ impl CsvTexts {
             source,
         };
         let file = File::open(path).map_err(io_error)?;
-        let row_start = Arc::new(AtomicU64::new(0));
-        let guarded = GuardedFile {
-            file,
-            position: 0,
-            row_start: Arc::clone(&row_start),
-        };
+        let (guarded, row_start) = GuardedFile::new(file);
         let mut reader = ReaderBuilder::new()
             .buffer_capacity(BUFFER_BYTES)
             .from_reader(guarded);
@@ -94,13 +90,27 @@ impl Iterator for CsvTexts {
 
 /// A file that refuses to be read on when one row has grown over the limit: a quote that is never
 /// closed would otherwise take the whole file into memory.
-struct GuardedFile {
-    file: File,
+#[derive(Debug)]
+pub(crate) struct GuardedFile<R> {
+    file: R,
     position: u64,
     row_start: Arc<AtomicU64>,
 }
 
-impl Read for GuardedFile {
+impl<R> GuardedFile<R> {
+    /// The guarded file, and where its reader notes the byte at which a row begins.
+    pub(crate) fn new(file: R) -> (Self, Arc<AtomicU64>) {
+        let row_start = Arc::new(AtomicU64::new(0));
+        let guarded = Self {
+            file,
+            position: 0,
+            row_start: Arc::clone(&row_start),
+        };
+        (guarded, row_start)
+    }
+}
+
+impl<R: Read> Read for GuardedFile<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let row_bytes = self
             .position

@@ -1,7 +1,7 @@
 //! Pretraining text: files named by globs, read as a stream of documents, never whole in memory.
 
 mod config;
-mod csv;
+pub(crate) mod csv;
 mod json;
 mod text;
 
@@ -11,7 +11,8 @@ use std::vec;
 use serde_json::Value;
 
 use crate::lines::{Lines, ReadError};
-pub use config::{SourceConfig, TextFormat, hashed_fraction};
+use crate::names::{json_type, listed};
+pub use config::{SourceConfig, TextFormat, hashed_fraction, matching_files};
 
 /// Why pretraining text could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +141,7 @@ impl Documents {
         let mut files = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             source.validate()?;
-            for path in source.files()? {
+            for path in matching_files(&source.path)? {
                 let format = source.format_of(&path)?;
                 files.push(SourceFile {
                     path,
@@ -328,27 +329,6 @@ fn text_of_json(
             field: field.to_owned(),
             found: listed(object.keys().map(String::as_str)),
         }),
-    }
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// Names in backquotes with commas between, at most twelve of them.
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
-    match names.len() {
-        0 => "no fields".to_owned(),
-        1..=12 => names.join(", "),
-        more => format!("{} and {} more", names[..12].join(", "), more - 12),
     }
 }
 

@@ -200,6 +200,28 @@ impl Tokenizer {
         })
     }
 
+    /// The same tokenizer with the chat template of a Jinja file in the place of its own.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or is no template.
+    pub fn with_chat_template(self, path: &Path) -> Result<Self, TokenizerError> {
+        let source = fs::read_to_string(path).map_err(|source| TokenizerError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config = self.config;
+        config.set_chat_template(source);
+        let with_path = |error| match error {
+            TokenizerError::ChatTemplate { source, .. } => TokenizerError::ChatTemplate {
+                path: path.to_owned(),
+                source,
+            },
+            error => error,
+        };
+        Self::new(self.full, config, path).map_err(with_path)
+    }
+
     /// Writes `tokenizer.json` and `tokenizer_config.json` (with the chat template in it).
     ///
     /// # Errors

@@ -6,7 +6,7 @@ pub(crate) mod config_json;
 mod error;
 mod minimind_v1;
 mod names;
-mod safetensors;
+pub(crate) mod safetensors;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

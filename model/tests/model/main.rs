@@ -12,6 +12,7 @@ mod folder_copy;
 mod folders;
 mod hugging_face;
 mod layers;
+mod lora;
 mod packed;
 mod pytorch;
 mod refusals;

@@ -10,7 +10,7 @@ use std::fmt;
 use serde_json::Value;
 
 /// Sections and fields that do not change what is learned.
-const MAY_CHANGE: [&str; 10] = [
+const MAY_CHANGE: [&str; 11] = [
     "validation.",
     "samples.",
     "exam.",
@@ -18,6 +18,7 @@ const MAY_CHANGE: [&str; 10] = [
     "guard.",
     "report.",
     "data.cache_dir",
+    "distill.cache_dir",
     "train.activation_checkpointing",
     "train.dump_curve_inputs",
     "tokenizer.path",

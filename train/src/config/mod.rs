@@ -1,6 +1,7 @@
 //! Configs of the training stages: one struct per stage, a sentence for every field, checked as a
 //! whole.
 
+mod chat;
 mod difference;
 mod error;
 mod exam;
@@ -8,6 +9,7 @@ mod length;
 mod sections;
 mod text;
 
+pub use chat::{ChatDataSection, DistillSection, LoraSection, NeftuneSection};
 pub use difference::{FieldDifference, differences_that_matter};
 pub use error::ConfigError;
 pub use exam::{ExamFolder, ExamSection, ExamStyle};
@@ -67,43 +69,6 @@ impl TextDataSection {
     }
 }
 
-/// `[data]` of the chat stages: which conversations, cut how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
-#[serde(deny_unknown_fields, default)]
-pub struct ChatDataSection {
-    /// JSONL files of conversations, each a path or a pattern with * and **.
-    pub files: Vec<String>,
-    /// Tokens per packed row, at least 2 and at most the model's max_position_embeddings; longer
-    /// conversations are cut.
-    pub seq_len: usize,
-    /// Share of the conversations that is held out for validation, from 0 to below 1.
-    pub validation_fraction: f64,
-}
-
-impl Default for ChatDataSection {
-    fn default() -> Self {
-        Self {
-            files: Vec::new(),
-            seq_len: 512,
-            validation_fraction: 0.01,
-        }
-    }
-}
-
-impl ChatDataSection {
-    fn validate(&self) -> Result<(), ConfigError> {
-        check_rows(self.seq_len, self.validation_fraction)?;
-        if self.files.is_empty() {
-            return Err(ConfigError::field(
-                "data.files",
-                "none",
-                "at least one file",
-            ));
-        }
-        Ok(())
-    }
-}
-
 fn check_rows(seq_len: usize, validation_fraction: f64) -> Result<(), ConfigError> {
     ConfigError::check_at_least("data.seq_len", seq_len, 2)?;
     ConfigError::check_below_one("data.validation_fraction", validation_fraction)
@@ -133,7 +98,8 @@ pub struct LoopConfig {
 }
 
 macro_rules! stage_config {
-    ($(#[$doc:meta])* $name:ident, $data:ident) => {
+    ($(#[$doc:meta])* $name:ident, $data:ident
+        $(, $(#[$extra_doc:meta])* $extra:ident: $extra_type:ident)*) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, DocumentedFields)]
         #[serde(deny_unknown_fields, default)]
@@ -162,6 +128,7 @@ macro_rules! stage_config {
             pub guard: GuardSection,
             /// What a run leaves to look at.
             pub report: ReportConfig,
+            $($(#[$extra_doc])* pub $extra: $extra_type,)*
         }
 
         impl $name {
@@ -174,6 +141,7 @@ macro_rules! stage_config {
                 self.model.validate()?;
                 self.tokenizer.validate()?;
                 self.data.validate()?;
+                $(self.$extra.validate()?;)*
                 self.loop_config().validate()
             }
 
@@ -195,6 +163,9 @@ macro_rules! stage_config {
 
         impl FieldDocs for $name {
             fn field_doc(section: &str, field: &str) -> Option<&'static str> {
+                $(if section == stringify!($extra) {
+                    return $extra_type::get_field_docs(field).ok();
+                })*
                 match section {
                     "" => Self::get_field_docs(field).ok(),
                     "data" => $data::get_field_docs(field).ok(),
@@ -213,7 +184,24 @@ stage_config!(
 stage_config!(
     /// Config of `3-full_sft`: conversations to a chat model, all weights trained.
     SftConfig,
-    ChatDataSection
+    ChatDataSection,
+    /// Noise on the embeddings.
+    neftune: NeftuneSection
+);
+stage_config!(
+    /// Config of `4-lora_sft`: conversations to adapters of a frozen chat model.
+    LoraSftConfig,
+    ChatDataSection,
+    /// The adapters.
+    lora: LoraSection
+);
+
+stage_config!(
+    /// Config of `9-distill`: a student learns a teacher's distribution on conversations.
+    DistillConfig,
+    ChatDataSection,
+    /// The teacher.
+    distill: DistillSection
 );
 
 impl LoopConfig {

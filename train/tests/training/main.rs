@@ -1,6 +1,7 @@
 //! The training loop on a tiny model: accumulation, resume, guard, stop.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod packing;
 mod synthetic;
 
 use std::path::Path;

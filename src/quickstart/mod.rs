@@ -1,5 +1,9 @@
-//! The whole pipeline on the playground corpus: tokenizer, base model, chat model, exam. It calls
-//! the very functions that the stages call, with configs of the same kind.
+//! The whole pipeline on the playground corpus: tokenizer, base model, chat model, adapters that give
+//! it another name, exam. It calls the very functions that the stages call, with configs of the same
+//! kind.
+
+mod rename;
+mod report;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,25 +14,29 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use dataset::Message;
-use dataset::playground::{Playground, PlaygroundConfig};
+use dataset::playground::{ExamItem, Playground, PlaygroundConfig, Task};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
 use serde_json::json;
-use train::config::{PretrainConfig, SftConfig};
-use train::run::{Outcome, RunOptions, RunSummary};
+use train::config::{LoraSftConfig, PretrainConfig, SftConfig};
+use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
-use crate::config::parse_config;
+use crate::config::{parse_config, toml_path};
 use crate::device::pick_device;
-use crate::exam::{ExamAnswer, Score, sit_exam};
+use crate::exam::{sit_exam, sit_second_turns};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::tokenizer_stage::TokenizerConfig;
 use crate::world_exam::sit_world_exam;
 
-const MODEL: &str = include_str!("../configs/model/quickstart.json");
-const TOKENIZER: &str = include_str!("../configs/0-tokenizer.quickstart.toml");
-const PRETRAIN: &str = include_str!("../configs/1-pretrain.quickstart.toml");
-const FULL_SFT: &str = include_str!("../configs/3-full_sft.quickstart.toml");
+use rename::{renamed_exam, renamed_rows};
+use report::report;
+
+const MODEL: &str = include_str!("../../configs/model/quickstart.json");
+const TOKENIZER: &str = include_str!("../../configs/0-tokenizer.quickstart.toml");
+const PRETRAIN: &str = include_str!("../../configs/1-pretrain.quickstart.toml");
+const FULL_SFT: &str = include_str!("../../configs/3-full_sft.quickstart.toml");
+const LORA_SFT: &str = include_str!("../../configs/4-lora_sft.quickstart.toml");
 
 /// The command line of the quickstart.
 #[derive(Debug, Clone, Args)]
@@ -114,25 +122,48 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let Outcome::Completed(chat) = train::full_sft::run(&config, options(&paths.full_sft))? else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
-    eprintln!("quickstart: examining the model");
+    eprintln!("quickstart: giving the model another name");
+    let config: LoraSftConfig = paths.stage_config(LORA_SFT, "4-lora_sft", args)?;
+    let Outcome::Completed(renamed) = train::lora_sft::run(&config, options(&paths.lora_sft))?
+    else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    eprintln!("quickstart: examining the models");
     let engine = Engine::load(&chat.final_dir, &device)?;
-    let scores = sit_exam(&engine, &playground.exam)?;
+    let is_sum = |item: &&ExamItem| item.task == Task::Sum;
+    let sums: Vec<ExamItem> = playground.exam.iter().filter(is_sum).cloned().collect();
+    let renamed_engine = Engine::load(&renamed.final_dir, &device)?;
+    let exams = [
+        ("held out", sit_exam(&engine, &playground.exam)?),
+        ("2nd turn", sit_second_turns(&engine, &sums)?),
+        (
+            "renamed",
+            sit_exam(&renamed_engine, &renamed_exam(&playground))?,
+        ),
+    ];
+    let stages = [
+        ("1-pretrain", &base),
+        ("3-full_sft", &chat),
+        ("4-lora_sft", &renamed),
+    ];
+    let num_params = engine.model.config().num_params();
+    let report = report(num_params, &stages, &exams, started.elapsed());
     let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
-    let secs = started.elapsed().as_secs_f64();
-    let report = report(
-        &engine,
-        &[("1-pretrain", &base), ("3-full_sft", &chat)],
-        &scores,
-        secs,
-    );
     let report = format!("{report}\n{world}");
     print!("{report}");
     println!(
         "\ntalk to it:  kindling chat --model {}",
         chat.final_dir.display()
     );
-    let answers = scores.iter().flat_map(|score| &score.answers);
-    paths.write_lines("exam_answers.jsonl", answers.map(|answer| json!(answer)))?;
+    let answers = exams.iter().flat_map(|(name, scores)| {
+        let answers = scores.iter().flat_map(|score| &score.answers);
+        answers.map(move |answer| {
+            let mut line = json!(answer);
+            line["exam"] = json!(name);
+            line
+        })
+    });
+    paths.write_lines("exam_answers.jsonl", answers)?;
     let path = args.out.join("report.txt");
     fs::write(&path, report).with_context(|| path.display().to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -144,6 +175,7 @@ struct Paths {
     tokenizer: PathBuf,
     pretrain: PathBuf,
     full_sft: PathBuf,
+    lora_sft: PathBuf,
 }
 
 impl Paths {
@@ -155,6 +187,7 @@ impl Paths {
             tokenizer: out.join("0-tokenizer"),
             pretrain: out.join("1-pretrain"),
             full_sft: out.join("3-full_sft"),
+            lora_sft: out.join("4-lora_sft"),
         })
     }
 
@@ -169,6 +202,9 @@ impl Paths {
             .iter()
             .map(|row| json!({ "conversations": row }));
         self.write_lines("conversations.jsonl", rows)?;
+        let renamed = renamed_rows(&playground.rows);
+        let renamed = renamed.iter().map(|row| json!({ "conversations": row }));
+        self.write_lines("renamed.jsonl", renamed)?;
         let turns = playground
             .rows
             .iter()
@@ -217,11 +253,13 @@ impl Paths {
             overrides.push(format!("data.sources=[{{ path = {documents} }}]"));
             overrides.push(format!("data.cache_dir={}", toml_path(&cache)));
         } else {
-            let conversations = toml_path(&self.data.join("conversations.jsonl"));
-            overrides.push(format!(
-                "model.from={}",
-                toml_path(&self.pretrain.join("final"))
-            ));
+            let (from, file) = if stage == "3-full_sft" {
+                (&self.pretrain, "conversations.jsonl")
+            } else {
+                (&self.full_sft, "renamed.jsonl")
+            };
+            let conversations = toml_path(&self.data.join(file));
+            overrides.push(format!("model.from={}", toml_path(&from.join("final"))));
             overrides.push(format!("data.files=[{conversations}]"));
         }
         overrides.extend(
@@ -243,11 +281,6 @@ fn plain_turns(row: &[Message]) -> String {
     text
 }
 
-/// A path as a TOML string, whatever characters it has.
-fn toml_path(path: &Path) -> toml::Value {
-    toml::Value::String(path.display().to_string())
-}
-
 fn train_tokenizer(paths: &Paths) -> Result<()> {
     let documents = toml_path(&paths.data.join("documents.jsonl"));
     let turns = toml_path(&paths.data.join("turns.jsonl"));
@@ -263,41 +296,4 @@ fn train_tokenizer(paths: &Paths) -> Result<()> {
     let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
     trained.tokenizer.save(&paths.tokenizer)?;
     Ok(())
-}
-
-/// What was trained and what it learned, as a table.
-fn report(engine: &Engine, stages: &[(&str, &RunSummary)], scores: &[Score], secs: f64) -> String {
-    let mut lines = vec![format!(
-        "model: {} parameters",
-        engine.model.config().num_params()
-    )];
-    lines.push(String::new());
-    lines.push(format!(
-        "{:<12}{:>8}{:>12}{:>11}{:>9}",
-        "stage", "steps", "tokens", "tokens/s", "minutes"
-    ));
-    for (name, summary) in stages {
-        let speed = summary.tokens as f64 / summary.train_secs.max(f64::MIN_POSITIVE);
-        let minutes = summary.total_secs / 60.0;
-        let (steps, tokens) = (summary.steps, summary.tokens);
-        lines.push(format!(
-            "{name:<12}{steps:>8}{tokens:>12}{speed:>11.0}{minutes:>9.1}"
-        ));
-    }
-    lines.push(String::new());
-    lines.push(format!(
-        "{:<12}{:>8}{:>12}   {}",
-        "held out", "right", "exact-match", "for example"
-    ));
-    for score in scores {
-        let share = format!("{:.0} %", 100.0 * score.share());
-        let right = format!("{}/{}", score.num_right(), score.answers.len());
-        let task = score.task.to_string();
-        let ExamAnswer { item, found } = &score.answers[0];
-        let example = format!("{} → {found}", item.prompt);
-        lines.push(format!("{task:<12}{right:>8}{share:>12}   {example}"));
-    }
-    lines.push(String::new());
-    lines.push(format!("{:.1} minutes in all", secs / 60.0));
-    lines.join("\n") + "\n"
 }

@@ -1,133 +1,18 @@
 //! Pretraining and instruction tuning from files to an exported model, on a tiny decoder.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod chat;
+mod world;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use burn::prelude::*;
 use dataset::Tokenizer;
-use dataset::source::SourceConfig;
-use dataset::tokenizer_train::TokenizerTrainer;
-use train::config::{Length, PretrainConfig, SftConfig};
-use train::run::{Outcome, RunOptions, RunSummary, TrainError};
+use train::config::PretrainConfig;
+use train::run::Outcome;
 use train::run_folder::IfExists;
 use train::{full_sft, pretrain};
-
-const NUM_STEPS: usize = 8;
-
-/// Text, a tokenizer trained on it, and the shape of a tiny model, in a folder of their own.
-struct World {
-    folder: tempfile::TempDir,
-}
-
-impl World {
-    fn new() -> Self {
-        let world = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        let texts: Vec<String> = (0..60)
-            .map(|n| format!("{n} birds sat on a wall, {} flew away and {n} sang.", n / 2))
-            .collect();
-        let lines: Vec<String> = texts
-            .iter()
-            .map(|text| serde_json::json!({ "text": text }).to_string())
-            .collect();
-        fs::write(world.path("text.jsonl"), lines.join("\n")).unwrap();
-        let chats: Vec<String> = (0..40)
-            .map(|n| {
-                serde_json::json!({"conversations": [
-                    {"role": "user", "content": format!("how many birds, {n}?")},
-                    {"role": "assistant", "content": format!("{n} birds.")},
-                ]})
-                .to_string()
-            })
-            .collect();
-        fs::write(world.path("chat.jsonl"), chats.join("\n")).unwrap();
-        let trainer = TokenizerTrainer {
-            vocab_size: 300,
-            ..TokenizerTrainer::default()
-        };
-        let tokenizer = trainer.train(texts.into_iter()).unwrap();
-        fs::create_dir(world.path("tokenizer")).unwrap();
-        tokenizer.save(&world.path("tokenizer")).unwrap();
-        let config = serde_json::json!({
-            "model_type": "llama",
-            "vocab_size": 300,
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "max_position_embeddings": 64,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0,
-            "tie_word_embeddings": true
-        });
-        fs::write(world.path("model.json"), config.to_string()).unwrap();
-        world
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn pretrain_config(&self) -> PretrainConfig {
-        let mut config = PretrainConfig::default();
-        config.model.config = self.path("model.json");
-        config.tokenizer.path = self.path("tokenizer");
-        config.data.sources = vec![SourceConfig::new(self.path("text.jsonl").to_str().unwrap())];
-        config.data.cache_dir = self.path("cache");
-        config.data.seq_len = 32;
-        config.data.validation_fraction = 0.1;
-        config.train.length = Length::Steps(NUM_STEPS);
-        config.train.micro_batch_size = 2;
-        config.train.grad_accumulation_steps = 2;
-        config.optimizer.lr = 1e-2;
-        config.validation.every_steps = 4;
-        config.samples.prompts = vec!["3 birds".to_owned()];
-        config.samples.max_new_tokens = 4;
-        config.checkpoint.every_steps = 3;
-        config.report.quiet = true;
-        config.report.tensorboard = false;
-        config.report.plot = false;
-        config
-    }
-
-    fn options(&self, run: &str, if_exists: IfExists, stops: bool) -> RunOptions {
-        RunOptions {
-            out_dir: self.path(run),
-            if_exists,
-            examiner: None,
-            device: Device::flex(),
-            stop: Arc::new(AtomicBool::new(stops)),
-        }
-    }
-
-    fn pretrain(&self, config: &PretrainConfig, run: &str) -> Result<Outcome, TrainError> {
-        pretrain::run(config, self.options(run, IfExists::Refuse, false))
-    }
-}
-
-fn summary(outcome: Outcome) -> RunSummary {
-    match outcome {
-        Outcome::Completed(summary) => summary,
-        Outcome::Interrupted { step, .. } => panic!("interrupted at step {step}"),
-    }
-}
-
-fn metrics(run: &Path) -> Vec<serde_json::Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-fn final_weights(run: &Path) -> Vec<u8> {
-    fs::read(run.join("final/model.safetensors")).unwrap()
-}
+use world::{NUM_STEPS, World, final_weights, metrics, summary};
 
 /// From a text file to a model that loads again, and from there to a chat model.
 #[test]
@@ -168,15 +53,7 @@ fn text_becomes_a_model_and_the_model_a_chat_model() {
     let tokenizer = Tokenizer::load(&summary_of_text.final_dir).unwrap();
     assert_eq!(model.config().eos_token_id, [tokenizer.eos_id().unwrap()]);
 
-    let mut config = SftConfig::default();
-    config.model.from = summary_of_text.final_dir;
-    config.tokenizer.path = world.path("tokenizer");
-    config.data.files = vec![world.path("chat.jsonl").to_str().unwrap().to_owned()];
-    config.data.seq_len = 64;
-    config.data.validation_fraction = 0.1;
-    config.train = world.pretrain_config().train;
-    config.report = world.pretrain_config().report;
-    config.samples = world.pretrain_config().samples;
+    let config = world.chat_config(&summary_of_text.final_dir);
     let options = world.options("3-full_sft", IfExists::Refuse, false);
     let summary_of_chat = summary(full_sft::run(&config, options).unwrap());
     assert!(summary_of_chat.held_out.unwrap().bits_per_byte.is_finite());

@@ -1,0 +1,295 @@
+//! `kindling pipeline FILE`: a recipe of stages, each starting from what the one before left.
+
+mod recipe;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use burn::prelude::Device;
+use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use train::config::{FieldDocs, differences_that_matter};
+use train::run::{Outcome, RunOptions};
+use train::run_folder::IfExists;
+
+use crate::config::{load_config, parse_config, toml_path};
+use crate::device::pick_device;
+use crate::eval;
+use crate::interrupt::{INTERRUPTED, stop_on_signal};
+use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN, TrainingStage};
+use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
+
+pub use recipe::{PipelineConfig, StageConfig};
+use table::{StageSummary, table};
+
+const TOKENIZER: &str = "0-tokenizer";
+/// An evaluation of the model so far, as `kindling eval` does it.
+const EVAL: &str = "eval";
+/// What a completed stage came to, in its folder.
+const SUMMARY: &str = "summary.json";
+
+/// The command line of a pipeline.
+#[derive(Debug, Clone, Args)]
+pub struct PipelineArgs {
+    /// The recipe, a TOML file such as configs/pipeline.minimind-26m.toml
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Folder of all stages [default: out/ and the recipe's name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Change a field of every training stage's config, e.g. --set train.length="4 steps"
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Print the stages, where each starts from and whether it is done, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where to run: auto, cpu, cuda:N or wgpu:N
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Runs every stage that is not done yet and prints what all of them came to.
+///
+/// # Errors
+///
+/// A wrong recipe, config or input, a done stage whose config has changed, or a stage that broke
+/// off.
+pub fn run(args: &PipelineArgs) -> Result<ExitCode> {
+    let config: PipelineConfig = load_config(&args.file, &[])?;
+    config
+        .validate()
+        .with_context(|| args.file.display().to_string())?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => Path::new("out").join(args.file.file_stem().context("FILE has no name")?),
+    };
+    let mut pipeline = Pipeline {
+        out,
+        overrides: &args.overrides,
+        device: pick_device(&args.device)?,
+        device_name: &args.device,
+        stop: stop_on_signal()?,
+        dry_run: args.dry_run,
+        tokenizer: None,
+        models: Vec::new(),
+        table: Vec::new(),
+    };
+    for stage in &config.stages {
+        if !pipeline
+            .run_stage(stage)
+            .with_context(|| format!("stage {}", stage.name))?
+        {
+            eprintln!("go on with the same command");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    }
+    if !args.dry_run {
+        let table = table(&pipeline.table);
+        print!("{table}");
+        let path = pipeline.out.join("report.txt");
+        fs::write(&path, table).with_context(|| path.display().to_string())?;
+        if let Some((_, model)) = pipeline.models.last() {
+            println!("\ntalk to it:  kindling chat --model {}", model.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A recipe on its way.
+struct Pipeline<'a> {
+    out: PathBuf,
+    overrides: &'a [String],
+    device: Device,
+    device_name: &'a str,
+    stop: Arc<AtomicBool>,
+    dry_run: bool,
+    /// Folder of the tokenizer that later stages read.
+    tokenizer: Option<PathBuf>,
+    /// Names of the stages that leave models, with their folders.
+    models: Vec<(String, PathBuf)>,
+    table: Vec<(String, StageSummary)>,
+}
+
+impl Pipeline<'_> {
+    /// Does one stage; false if it was interrupted.
+    fn run_stage(&mut self, stage: &StageConfig) -> Result<bool> {
+        if stage.stage == TOKENIZER {
+            return self.run_tokenizer(stage).map(|()| true);
+        }
+        if stage.stage == EVAL {
+            return self.evaluate(stage);
+        }
+        let start = self.start_of(stage)?;
+        let folder = self.out.join(&stage.name);
+        let summary = match stage.stage.as_str() {
+            name if name == PRETRAIN.name => self.train(&PRETRAIN, stage, &start, &folder)?,
+            name if name == FULL_SFT.name => self.train(&FULL_SFT, stage, &start, &folder)?,
+            name if name == LORA_SFT.name => self.train(&LORA_SFT, stage, &start, &folder)?,
+            name if name == DISTILL.name => self.train(&DISTILL, stage, &start, &folder)?,
+            name => bail!("unknown stage {name}"),
+        };
+        let Some(summary) = summary else {
+            return Ok(false);
+        };
+        let model = folder.join("final");
+        self.models.push((stage.name.clone(), model));
+        self.table.push((stage.name.clone(), summary));
+        Ok(true)
+    }
+
+    fn run_tokenizer(&mut self, stage: &StageConfig) -> Result<()> {
+        let folder = self.out.join(&stage.name);
+        let is_done = folder.join("tokenizer.json").exists();
+        let config: TokenizerConfig = load_config(&stage.config, &stage.set)?;
+        config.validate()?;
+        announce(stage, "the text", is_done);
+        if !is_done && !self.dry_run {
+            tokenizer_stage::run(&TokenizerArgs {
+                config: stage.config.clone(),
+                overrides: stage.set.clone(),
+                out: Some(folder.clone()),
+                overwrite: false,
+                dry_run: false,
+                print_config: false,
+            })?;
+        }
+        self.tokenizer = Some(folder);
+        Ok(())
+    }
+
+    /// Scores a model into a folder of its own; false if it was interrupted. One that is done finds
+    /// its replies there and only writes them down anew.
+    fn evaluate(&self, stage: &StageConfig) -> Result<bool> {
+        let Some((from, model)) = self.model_of(stage)? else {
+            bail!("there is no model to evaluate, expected a stage before that leaves one");
+        };
+        let folder = self.out.join(&stage.name);
+        eprintln!(
+            "pipeline: {} ({}, of {from})",
+            stage.name,
+            stage.args.join(" ")
+        );
+        let args = eval::EvalArgs::of_pipeline(&stage.args, model, &folder, self.device_name)?;
+        if !self.dry_run {
+            eval::run(&args)?;
+        }
+        Ok(!self.stop.load(Ordering::SeqCst))
+    }
+
+    /// The model that a stage starts from, with the name of the stage that left it.
+    fn model_of(&self, stage: &StageConfig) -> Result<Option<&(String, PathBuf)>> {
+        if stage.from.is_empty() {
+            return Ok(self.models.last());
+        }
+        let named = self.models.iter().find(|(name, _)| *name == stage.from);
+        let named = named.ok_or_else(|| anyhow!("{} leaves no model to start from", stage.from))?;
+        Ok(Some(named))
+    }
+
+    /// Overrides that make a stage start from what earlier ones left.
+    fn start_of(&self, stage: &StageConfig) -> Result<Vec<String>> {
+        let mut overrides = Vec::new();
+        if let Some((_, model)) = self.model_of(stage)? {
+            overrides.push(format!("model.from={}", toml_path(model)));
+            overrides.push("model.config=\"\"".to_owned());
+            overrides.push(format!("tokenizer.path={}", toml_path(model)));
+        } else if let Some(tokenizer) = &self.tokenizer {
+            overrides.push(format!("tokenizer.path={}", toml_path(tokenizer)));
+        }
+        overrides.extend(stage.set.iter().cloned());
+        overrides.extend(self.overrides.iter().cloned());
+        Ok(overrides)
+    }
+
+    /// Trains a stage, or takes what an earlier call left; `None` if it was interrupted.
+    fn train<C: DeserializeOwned + Serialize + FieldDocs>(
+        &self,
+        training: &TrainingStage<C>,
+        stage: &StageConfig,
+        start: &[String],
+        folder: &Path,
+    ) -> Result<Option<StageSummary>> {
+        let config: C = load_config(&stage.config, start)?;
+        let done = done_summary(&config, folder)?;
+        let from = self
+            .models
+            .last()
+            .map_or("random weights", |(name, _)| name);
+        let from = if stage.from.is_empty() {
+            from
+        } else {
+            &stage.from
+        };
+        announce(stage, from, done.is_some());
+        if done.is_some() || self.dry_run {
+            return Ok(Some(done.unwrap_or_default()));
+        }
+        let options = RunOptions {
+            out_dir: folder.to_owned(),
+            if_exists: IfExists::Resume,
+            examiner: None,
+            device: self.device.clone(),
+            stop: self.stop.clone(),
+        };
+        match training.train(&config, options)? {
+            Outcome::Completed(summary) => {
+                let summary = StageSummary::from(&summary);
+                let path = folder.join(SUMMARY);
+                let json = serde_json::to_string_pretty(&summary)?;
+                fs::write(&path, json + "\n").with_context(|| path.display().to_string())?;
+                Ok(Some(summary))
+            }
+            Outcome::Interrupted { step, checkpoint } => {
+                eprintln!(
+                    "interrupted after step {step}; saved {}",
+                    checkpoint.display()
+                );
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn announce(stage: &StageConfig, from: &str, is_done: bool) {
+    let state = if is_done { "done" } else { "to do" };
+    let (name, config) = (&stage.name, stage.config.display());
+    eprintln!("pipeline: {name} ({config}, from {from}): {state}");
+}
+
+/// The summary of a stage that was completed with this very config; `None` if it is not complete.
+fn done_summary<C: DeserializeOwned + Serialize>(
+    config: &C,
+    folder: &Path,
+) -> Result<Option<StageSummary>> {
+    let path = folder.join(SUMMARY);
+    if !path.exists() || !folder.join("final").exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(folder.join("config.toml"))
+        .with_context(|| format!("{}: config.toml cannot be read", folder.display()))?;
+    let saved: C = parse_config(
+        &text,
+        &folder.join("config.toml").display().to_string(),
+        &[],
+    )?;
+    let (saved, asked) = (serde_json::to_value(&saved)?, serde_json::to_value(config)?);
+    if let Some(difference) = differences_that_matter(&saved, &asked).first() {
+        bail!(
+            "{} was made with another config ({}: it has {}, asked is {}); delete the folder, or \
+             name another --out",
+            folder.display(),
+            difference.field,
+            difference.saved,
+            difference.asked
+        );
+    }
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let summary = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(Some(summary))
+}

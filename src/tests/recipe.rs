@@ -1,0 +1,128 @@
+//! A recipe from text to an adapted chat model, run twice and changed once.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use crate::fixture::{Fixture, fails, succeeds};
+
+const SMALL: [&str; 6] = [
+    "train.length=6 steps",
+    "train.micro_batch_size=2",
+    "data.seq_len=64",
+    "checkpoint.every_steps=3",
+    "samples.prompts=[]",
+    "report.tensorboard=false",
+];
+
+fn pipeline(fixture: &Fixture, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+    command.arg("pipeline").arg(fixture.path("recipe.toml"));
+    command.arg("--out").arg(fixture.path("out"));
+    command.args(["--device", "cpu"]).args(flags);
+    for setting in SMALL {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+/// Conversations, and a recipe of three stages on them and an evaluation.
+fn recipe() -> Fixture {
+    let fixture = Fixture::new();
+    let mut rows = String::from("history,q,a\n");
+    for n in 0..30 {
+        let _ = writeln!(rows, "[],{n}+1=,{}", n + 1);
+    }
+    fixture.write("chat.csv", rows);
+    let path = |name: &str| format!("{}", fixture.path(name).display());
+    let files = format!("data.files=['{}']", path("chat.csv"));
+    let stages = [
+        (
+            "1-pretrain",
+            "configs/1-pretrain.debug.toml",
+            vec![
+                "model.config=configs/model/debug.json".to_owned(),
+                format!("tokenizer.path='{}'", path("tokenizer")),
+                format!("data.sources=[{{ path = '{}' }}]", path("text.jsonl")),
+                format!("data.cache_dir='{}'", path("cache")),
+            ],
+        ),
+        ("3-full_sft", "configs/3-full_sft.toml", vec![files.clone()]),
+        ("4-lora_sft", "configs/4-lora_sft.toml", vec![files]),
+    ];
+    let mut text = String::new();
+    for (stage, config, set) in stages {
+        let _ = writeln!(
+            text,
+            "[[stages]]\nname = \"{stage}\"\nstage = \"{stage}\"\nconfig = \"{config}\"\n\
+             set = {set:?}"
+        );
+    }
+    let args = [
+        "perplexity",
+        "--data",
+        &path("text.jsonl"),
+        "--max-documents",
+        "3",
+        "--window",
+        "64",
+    ];
+    let _ = writeln!(
+        text,
+        "[[stages]]\nname = \"score\"\nstage = \"eval\"\nfrom = \"3-full_sft\"\nargs = {args:?}"
+    );
+    fixture.write("recipe.toml", text);
+    fixture
+}
+
+/// Each stage starts from the one before; what is done is not done again, and a recipe that has
+/// changed is not mixed with what another one left.
+#[test]
+fn a_recipe_goes_on_where_it_was() {
+    let fixture = recipe();
+    let first = succeeds(pipeline(&fixture, &[]));
+    let table = String::from_utf8(first.stdout).unwrap();
+    for stage in ["1-pretrain", "3-full_sft", "4-lora_sft"] {
+        let line = table.lines().find(|line| line.starts_with(stage));
+        assert_eq!(
+            line.and_then(|line| line.split_whitespace().nth(1)),
+            Some("6"),
+            "{table}"
+        );
+        assert!(
+            fixture
+                .path("out")
+                .join(stage)
+                .join("final/model.safetensors")
+                .exists()
+        );
+    }
+    let scores = std::fs::read_to_string(fixture.path("out/score/perplexity.json")).unwrap();
+    assert!(scores.contains("bits_per_byte"), "{scores}");
+    let adapter = fixture.path("out/4-lora_sft/adapter/adapter_config.json");
+    let adapter = std::fs::read_to_string(adapter).unwrap();
+    assert!(adapter.contains("out/3-full_sft/final"), "{adapter}");
+
+    // The middle one is lost, as if the process had been killed before its end.
+    std::fs::remove_dir_all(fixture.path("out/3-full_sft/final")).unwrap();
+    let expected = fixture.weights_hash("out/4-lora_sft");
+    let second = succeeds(pipeline(&fixture, &[]));
+    let log = String::from_utf8(second.stderr).unwrap();
+    let state = |stage: &str| {
+        let line = log
+            .lines()
+            .find(|line| line.starts_with(&format!("pipeline: {stage} ")));
+        line.and_then(|line| line.rsplit_once(": "))
+            .map(|(_, state)| state.to_owned())
+    };
+    assert_eq!(state("1-pretrain").as_deref(), Some("done"), "{log}");
+    assert_eq!(state("3-full_sft").as_deref(), Some("to do"), "{log}");
+    assert_eq!(state("4-lora_sft").as_deref(), Some("done"), "{log}");
+    assert_eq!(fixture.weights_hash("out/4-lora_sft"), expected);
+
+    let message = fails(pipeline(&fixture, &["--set", "optimizer.lr=0.5"]));
+    assert!(
+        message.contains("1-pretrain was made with another config"),
+        "{message}"
+    );
+    assert!(message.contains("optimizer.lr: it has "), "{message}");
+}

@@ -1,0 +1,106 @@
+//! Stage 9: a small model learns the distribution of a large one on conversations.
+//!
+//! White-box distillation. Source: Hinton et al. 2015, arXiv:1503.02531, section 2, with the
+//! Kullback-Leibler divergence in the place of the cross entropy.
+
+mod loss;
+mod stage;
+mod teacher;
+
+use dataset::loader::FiniteBatches;
+
+use crate::chat_data::read_chat_data;
+use crate::config::{ConfigError, DistillConfig, commented_toml};
+use crate::plan::TrainPlan;
+use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
+use crate::start::Start;
+use crate::token_stage::{PromptKind, TokenStage};
+
+pub use loss::{distill_loss, divergence, divergence_of_likeliest};
+use stage::DistillStage;
+use teacher::Teacher;
+pub use teacher::{Likeliest, TeacherError};
+
+/// Name of the stage.
+pub const STAGE: &str = "9-distill";
+
+/// What a run with this config would do.
+///
+/// # Errors
+///
+/// When the config is wrong, or the model, the tokenizer or the conversations cannot be read.
+pub fn plan(config: &DistillConfig) -> Result<TrainPlan, TrainError> {
+    Ok(prepare(config)?.0)
+}
+
+/// Trains to the end, or until a stop is requested, and exports the student.
+///
+/// # Errors
+///
+/// When the config is wrong, something cannot be read or written, the teacher does not fit the
+/// student, or training breaks off.
+pub fn run(config: &DistillConfig, options: RunOptions) -> Result<Outcome, TrainError> {
+    let prepared = with_teacher(config, &options)?;
+    run_stage(prepared, options, |_, _, _| Ok(()))
+}
+
+fn with_teacher(
+    config: &DistillConfig,
+    options: &RunOptions,
+) -> Result<Prepared<DistillStage>, TrainError> {
+    let (plan, inner, start, data) = prepare(config)?;
+    let seq_len = config.data.seq_len;
+    let mut teacher = Teacher::load(&config.distill, &start, seq_len, &options.device)?;
+    if config.distill.top_k > 0 {
+        let quiet = config.report.quiet;
+        teacher.remember(&data, &config.distill.cache_dir, quiet)?;
+    }
+    Ok(Prepared {
+        config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
+        config_toml: commented_toml(config)?,
+        plan,
+        stage: DistillStage {
+            inner,
+            teacher,
+            alpha: config.distill.alpha,
+        },
+        start,
+        data_fingerprint: data.fingerprint,
+        loop_config: config.loop_config(),
+    })
+}
+
+/// What a teacher is asked about, besides the batches of training.
+pub(crate) struct TeachingData {
+    /// Every conversation that is trained on, once, packed in a fixed order.
+    pub(crate) batches: FiniteBatches,
+    /// Identity of the data and of the tokenizer.
+    pub(crate) fingerprint: String,
+}
+
+type PreparedParts = (TrainPlan, TokenStage, Start, TeachingData);
+
+fn prepare(config: &DistillConfig) -> Result<PreparedParts, TrainError> {
+    config.validate()?;
+    if config.train.activation_checkpointing {
+        let expected = "false: the teacher's distribution is compared with whole logits";
+        return Err(ConfigError::field("train.activation_checkpointing", true, expected).into());
+    }
+    let mut start = Start::read(&config.model, &config.tokenizer)?;
+    let loop_config = config.loop_config();
+    let data = read_chat_data(&mut start, &config.data, &loop_config)?;
+    let plan = TrainPlan::new(
+        STAGE,
+        &loop_config,
+        &start.model_config,
+        config.data.seq_len,
+        data.size,
+    )?;
+    let teaching = TeachingData {
+        batches: data.training_batches(config.data.validation_fraction)?,
+        fingerprint: data.fingerprint.clone(),
+    };
+    let tokenizer = start.tokenizer.clone();
+    let stage = TokenStage::new(data, tokenizer, PromptKind::Chat, &loop_config);
+    Ok((plan, stage, start, teaching))
+}

@@ -1,0 +1,104 @@
+//! The stage: batches, validation and samples of instruction tuning, with the teacher's loss.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size, `S` trained tokens, `V` vocabulary.
+
+use burn::optim::GradientsParams;
+use burn::prelude::*;
+use dataset::batch::{IGNORE_INDEX, TokenBatch};
+use model::CausalLm;
+use serde_json::Value;
+
+use super::loss::{distill_loss, divergence, divergence_of_likeliest};
+use super::teacher::Teacher;
+use crate::loss::to_device;
+use crate::stage::{Stage, StageError, SummedGradients};
+use crate::token_stage::TokenStage;
+use crate::validate::HeldOutLoss;
+
+/// Instruction tuning towards a teacher's distribution.
+pub(super) struct DistillStage {
+    pub(super) inner: TokenStage,
+    pub(super) teacher: Teacher,
+    /// Weight of the labels against the teacher.
+    pub(super) alpha: f64,
+}
+
+/// Slots of a batch that have a label, and the labels.
+pub(super) fn trained_slots(batch: &TokenBatch) -> (Vec<i32>, Vec<i32>) {
+    let slots = batch.labels.iter().enumerate();
+    slots
+        .filter(|(_, label)| **label != IGNORE_INDEX)
+        .map(|(slot, label)| (slot as i32, *label))
+        .unzip()
+}
+
+/// Logits of some of a batch's slots, `[S, V]`.
+pub(super) fn logits_of_slots(model: &CausalLm, batch: &TokenBatch, slots: &[i32]) -> Tensor<2> {
+    let device = model.lm_head_weight().device();
+    let tensors = to_device(batch, &device);
+    let hidden = model.forward(tensors.input_ids, tensors.positions); // [B, T, D]
+    let [rows, len, hidden_size] = hidden.dims();
+    let hidden = hidden.reshape([rows * len, hidden_size]); // [B * T, D]
+    let hidden = hidden.select(0, Tensor::from_ints(slots, &device)); // [S, D]
+    hidden.matmul(model.lm_head_weight().transpose()) // [S, V]
+}
+
+impl Stage for DistillStage {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, StageError> {
+        self.inner.next_batch()
+    }
+
+    fn teaches_chat(&self) -> bool {
+        self.inner.teaches_chat()
+    }
+
+    fn num_tokens(&self, batch: &TokenBatch) -> usize {
+        self.inner.num_tokens(batch)
+    }
+
+    fn num_supervised(&self, batch: &TokenBatch) -> usize {
+        self.inner.num_supervised(batch)
+    }
+
+    fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
+        let device = model.embed_tokens.weight.device();
+        let (slots, labels) = trained_slots(&batch);
+        let logits = logits_of_slots(model, &batch, &slots); // [S, V]
+        let temperature = self.teacher.temperature;
+        let divergence = if let Some(likeliest) = self.teacher.likeliest(&batch) {
+            divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
+        } else {
+            let teacher = Tensor::from_inner(self.teacher.logits(&batch, &slots)); // [S, V]
+            divergence(teacher, logits.clone(), temperature)
+        }; // [1]
+        let labels = Tensor::from_ints(labels.as_slice(), &device); // [S]
+        let loss = distill_loss(logits, labels, divergence, self.alpha, temperature); // [1]
+        let grads = GradientsParams::from_grads(loss.backward(), model);
+        SummedGradients {
+            loss: loss.inner(),
+            grads,
+        }
+    }
+
+    fn epoch(&self) -> f64 {
+        self.inner.epoch()
+    }
+
+    fn cursor(&self) -> Value {
+        self.inner.cursor()
+    }
+
+    fn seek(&mut self, cursor: &Value) -> Result<(), StageError> {
+        self.inner.seek(cursor)
+    }
+
+    fn validate(&mut self, model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
+        self.inner.validate(model)
+    }
+
+    fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError> {
+        self.inner.sample(model, prompt)
+    }
+}
