@@ -3,37 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use dataset::chat::{ChatError, Message, RenderOptions};
-use dataset::jsonl::read_jsonl;
-use dataset::lines::ReadError;
+use dataset::rows::{PreferenceRow, Row, RowFault, RowFormat, RowReader, RowsError};
 use dataset::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::score::ScoreRequest;
-
-/// Two answers to one question as preference files have them: MiniMind's lists of turns, or texts
-/// beside a prompt.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct PairRow {
-    /// The question, where the answers are texts.
-    #[serde(default, alias = "question", alias = "instruction")]
-    pub prompt: Option<String>,
-    /// The better answer.
-    #[serde(alias = "response_chosen")]
-    pub chosen: Said,
-    /// The worse answer.
-    #[serde(alias = "response_rejected")]
-    pub rejected: Said,
-}
-
-/// An answer alone, or with the turns before it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub enum Said {
-    /// The answer.
-    Text(String),
-    /// The conversation that ends with the answer.
-    Turns(Vec<Message>),
-}
 
 /// Log-probabilities of both answers, in nats, and their lengths in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -51,18 +25,26 @@ pub struct PairScore {
 /// Why pairs cannot be scored.
 #[derive(Debug, thiserror::Error)]
 pub enum PairError {
-    /// The file cannot be read, or a row is no pair.
+    /// The file cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A row has no question.
-    #[error("{}: row {row}: {problem}", path.display())]
+    Read(#[from] RowsError),
+    /// A row is no preference.
+    #[error("{}:{line}: {source}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// Which row, from 1.
-        row: usize,
-        /// What is missing.
-        problem: &'static str,
+        /// Line on which the row begins, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: RowFault,
+    },
+    /// A row lacks one of the two answers.
+    #[error("{}:{line}: found one answer, expected a chosen and a rejected one", path.display())]
+    OneAnswer {
+        /// The file.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: usize,
     },
     /// The tokenizer does not say how a conversation is written.
     #[error("the tokenizer has no chat template, expected one for answers to questions")]
@@ -85,46 +67,33 @@ impl PairScore {
     }
 }
 
-/// Reads a JSONL file of pairs into prompts with two continuations, the better one first.
+/// Reads a file of preferences, of any maker, into prompts with two continuations, the better one
+/// first.
 ///
 /// # Errors
 ///
 /// A file that cannot be read, a row that is no pair, or a template that refuses one.
 pub fn read_pairs(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<ScoreRequest>, PairError> {
     let mut requests = Vec::new();
-    for (index, row) in read_jsonl::<PairRow>(path)?.enumerate() {
-        let row_error = |problem| PairError::Row {
-            path: path.to_owned(),
-            row: index + 1,
-            problem,
+    for row in RowReader::open(path, RowFormat::Preference)? {
+        let row = row?;
+        let (path, line) = (path.to_owned(), row.line);
+        let row = match row.row {
+            Ok(Row::Preference(row)) => *row,
+            Ok(Row::Chat(_)) => return Err(PairError::OneAnswer { path, line }),
+            Err(source) => return Err(PairError::Row { path, line, source }),
         };
-        let PairRow {
+        let PreferenceRow {
             prompt,
-            chosen,
-            rejected,
-        } = row?;
-        let (context, chosen, rejected) = match (chosen, rejected) {
-            (Said::Text(chosen), Said::Text(rejected)) => {
-                let prompt = prompt.ok_or_else(|| row_error("found no prompt beside two texts"))?;
-                (vec![Message::new("user", prompt)], chosen, rejected)
-            }
-            (Said::Turns(mut chosen), Said::Turns(mut rejected)) => {
-                let (better, worse) = (chosen.pop(), rejected.pop());
-                let (Some(better), Some(worse)) = (better, worse) else {
-                    return Err(row_error(
-                        "found no turn, expected a question and an answer",
-                    ));
-                };
-                if chosen != rejected || chosen.is_empty() {
-                    return Err(row_error(
-                        "the turns before the two answers differ or are none",
-                    ));
-                }
-                (chosen, better.content, worse.content)
-            }
-            _ => return Err(row_error("one answer is a text, the other a list of turns")),
+            chosen: Some(chosen),
+            rejected: Some(rejected),
+            ..
+        } = row
+        else {
+            return Err(PairError::OneAnswer { path, line });
         };
-        requests.push(request(tokenizer, &context, [&chosen, &rejected])?);
+        let answers = [chosen.content.as_str(), rejected.content.as_str()];
+        requests.push(request(tokenizer, &prompt, answers)?);
     }
     Ok(requests)
 }
@@ -167,20 +136,5 @@ mod tests {
         };
         assert!(!score.is_right());
         assert!(score.is_right_per_token());
-    }
-
-    #[test]
-    fn both_shapes_of_a_pair_are_read() {
-        let texts = r#"{"question": "q", "chosen": "a", "rejected": "b"}"#;
-        let row: PairRow = serde_json::from_str(texts).unwrap();
-        assert_eq!(row.prompt.as_deref(), Some("q"));
-        assert_eq!(row.chosen, Said::Text("a".to_owned()));
-        let turns = r#"{"chosen": [{"role": "user", "content": "q"},
-            {"role": "assistant", "content": "a"}], "rejected": []}"#;
-        let row: PairRow = serde_json::from_str(turns).unwrap();
-        let Said::Turns(turns) = row.chosen else {
-            panic!("{row:?}")
-        };
-        assert_eq!(turns[1].content, "a");
     }
 }

@@ -1,8 +1,10 @@
 //! Questions with a short right answer: what is expected, what a text answers, and whether they
 //! agree.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
+use dataset::lines::{Lines, ReadError};
 use regex::Regex;
 use serde::Deserialize;
 
@@ -24,6 +26,32 @@ pub struct ShortAnswerRow {
     /// Kind of question, which results are grouped by.
     #[serde(default, alias = "subject", alias = "type")]
     pub task: String,
+}
+
+/// Reads a JSONL file of questions; empty lines are passed over.
+///
+/// # Errors
+///
+/// A file that cannot be read or holds nothing, or a line that is no such question.
+pub fn read_short_answers(path: &Path) -> Result<Vec<ShortAnswerRow>, ReadError> {
+    let mut rows = Vec::new();
+    for line in Lines::open(path)? {
+        let line = line?;
+        if line.text.trim().is_empty() {
+            continue;
+        }
+        let row = serde_json::from_str(&line.text).map_err(|source| ReadError::Row {
+            path: path.to_owned(),
+            line: line.number,
+            source,
+        })?;
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        let path = path.to_owned();
+        return Err(ReadError::Empty { path });
+    }
+    Ok(rows)
 }
 
 impl ShortAnswerRow {

@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use dataset::jsonl::read_jsonl;
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::fingerprint::{model_fingerprint, text_fingerprint};
 use eval::journal::Journal;
-use eval::short_answer::{ShortAnswerRow, extract_answer, is_same_answer, pass_at_k};
+use eval::short_answer::{
+    ShortAnswerRow, extract_answer, is_same_answer, pass_at_k, read_short_answers,
+};
 use eval::stats::Rate;
 use model::generate::{GenerateConfig, Prompt};
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ pub(super) fn run(args: &ExactMatchArgs) -> Result<ExitCode> {
     if let Some(k) = args.k.iter().find(|k| !(1..=args.samples).contains(k)) {
         bail!("--k {k}: expected 1 to --samples {}", args.samples);
     }
-    let rows: Vec<ShortAnswerRow> = read_jsonl(&args.data)?.collect::<Result<_, _>>()?;
+    let rows = read_short_answers(&args.data)?;
     let engine = args.model.load()?;
     let settings = json!({
         "kindling": env!("CARGO_PKG_VERSION"),

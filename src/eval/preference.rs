@@ -24,7 +24,7 @@ const GROUP: usize = 32;
 pub(super) struct PreferenceArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// JSONL file of pairs: MiniMind's lists of turns, or prompt, chosen and rejected as texts
+    /// File of preferences: MiniMind's, HH-RLHF's, UltraFeedback's, or prompt, chosen and rejected
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 }

@@ -13,6 +13,9 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 30.0;
 
+/// Colours of the page; later lines take them again.
+const NUM_COLORS: usize = 8;
+
 /// Points of a line at most; more would not be seen.
 const MAX_POINTS: usize = 400;
 /// About so many labels on an axis.
@@ -75,7 +78,7 @@ pub(super) fn render_chart(lines: &[Line]) -> Option<String> {
         let _ = write!(
             svg,
             "<polyline class=\"c{}{kind}\" points=\"{}\"/>",
-            line.color,
+            line.color % NUM_COLORS,
             places.join(" ")
         );
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::chart::{Line, render_chart, smoothed};
-use super::record::{RunRecord, StepPoint, ValidationPoint};
+use super::record::{ExpertsPoint, RunRecord, StepPoint, ValidationPoint};
 
 /// Weight of the newest step in a smoothed curve.
 const SMOOTHING: f64 = 0.05;
@@ -86,22 +86,28 @@ pub(super) fn charts(runs: &[RunRecord]) -> Vec<Chart> {
     charts
 }
 
-/// A line per expert: how much of the tokens it takes.
+/// A line per expert: its share of the tokens, over all layers.
 fn expert_loads(run: &RunRecord) -> Option<Chart> {
-    let num_experts = run.steps.iter().map(|step| step.expert_load.len()).max()?;
+    let layers = run.experts.iter().flat_map(|point| &point.layers);
+    let num_experts = layers.map(|layer| layer.loads.len()).max()?;
+    let share = |point: &ExpertsPoint, expert: usize| {
+        let layers = point.layers.iter();
+        let own: u64 = layers.filter_map(|layer| layer.loads.get(expert)).sum();
+        let all: u64 = point.layers.iter().flat_map(|layer| &layer.loads).sum();
+        (all > 0).then(|| (point.step as f64, own as f64 / all as f64))
+    };
     let lines: Vec<Line> = (0..num_experts)
-        .map(|expert| Line {
-            color: expert,
-            points: run
-                .steps
-                .iter()
-                .filter_map(|step| Some((step.step as f64, *step.expert_load.get(expert)?)))
-                .collect(),
-            is_background: false,
+        .map(|expert| {
+            let points = run.experts.iter();
+            Line {
+                color: expert,
+                points: points.filter_map(|point| share(point, expert)).collect(),
+                is_background: false,
+            }
         })
         .collect();
     Some(Chart {
-        title: format!("expert loads of {}", run.name),
+        title: format!("expert loads of {}, share of the tokens", run.name),
         svg: render_chart(&lines)?,
     })
 }

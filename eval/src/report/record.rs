@@ -29,9 +29,6 @@ pub struct StepPoint {
     /// Steps skipped so far.
     #[serde(default)]
     pub skipped: u64,
-    /// Share of the tokens that each expert took, where the model has experts.
-    #[serde(default)]
-    pub expert_load: Vec<f64>,
 }
 
 /// One look at the held-out split.
@@ -43,6 +40,22 @@ pub struct ValidationPoint {
     pub loss: Option<f64>,
     /// Bits per byte of text.
     pub bits_per_byte: Option<f64>,
+}
+
+/// What the experts of a step were sent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ExpertsPoint {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// One for each layer that has experts.
+    pub layers: Vec<LayerPoint>,
+}
+
+/// What the experts of a layer were sent in a step.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LayerPoint {
+    /// Tokens of each expert.
+    pub loads: Vec<u64>,
 }
 
 /// An exam that the model sat while it learned.
@@ -74,6 +87,7 @@ enum Record {
     Validation(ValidationPoint),
     Sample(Sample),
     Exam(ExamPoint),
+    Experts(ExpertsPoint),
     #[serde(other)]
     Other,
 }
@@ -105,6 +119,8 @@ pub struct RunRecord {
     pub plan: String,
     /// Steps in their order.
     pub steps: Vec<StepPoint>,
+    /// Loads of the experts in their order; empty for a model without experts.
+    pub experts: Vec<ExpertsPoint>,
     /// Validations in their order.
     pub validations: Vec<ValidationPoint>,
     /// Samples in their order.
@@ -133,6 +149,7 @@ impl RunRecord {
             config: fs::read_to_string(dir.join("config.toml")).unwrap_or_default(),
             plan: fs::read_to_string(dir.join("plan.txt")).unwrap_or_default(),
             steps: Vec::new(),
+            experts: Vec::new(),
             validations: Vec::new(),
             samples: Vec::new(),
             sittings: Vec::new(),
@@ -146,6 +163,7 @@ impl RunRecord {
                 Record::Validation(validation) => record.validations.push(validation),
                 Record::Sample(sample) => record.samples.push(sample),
                 Record::Exam(exam) => record.sittings.push(exam),
+                Record::Experts(experts) => record.experts.push(experts),
                 Record::Other => {}
             }
         }

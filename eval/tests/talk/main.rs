@@ -4,6 +4,7 @@
 mod chat;
 mod engine;
 mod exam;
+mod pairs;
 mod perplexity;
 mod published;
 mod report;

@@ -18,9 +18,11 @@ fn write_run(dir: &Path, first_loss: f64) {
             json!(first_loss / f64::from(step).sqrt())
         };
         let record = json!({"kind": "step", "step": step, "loss": loss, "lr": 1e-3, "tokens": 100,
-            "grad_norm": 1.0, "total_tokens": 100 * step, "secs": 0.5, "skipped": 0,
-            "expert_load": [0.25, 0.75]});
+            "grad_norm": 1.0, "total_tokens": 100 * step, "secs": 0.5, "skipped": 0});
         lines += &format!("{record}\n");
+        let experts = json!({"kind": "experts", "step": step, "dropped": 0, "layers": [
+            {"layer": 0, "loads": [25, 75]}, {"layer": 1, "loads": [50, 50]}]});
+        lines += &format!("{experts}\n");
     }
     for step in [30, 60] {
         let record =
@@ -69,7 +71,7 @@ fn a_report_shows_two_runs_side_by_side() {
         "training loss",
         "held-out bits per byte",
         "learning rate",
-        "expert loads of first",
+        "expert loads of first, share of the tokens",
         "C-Eval, share of right answers",
     ] {
         assert!(html.contains(chart), "{chart}");
