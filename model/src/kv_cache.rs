@@ -45,6 +45,54 @@ impl KvCache {
         Self { layers }
     }
 
+    /// A cache of several rows that each begin with what the one row of this cache has read: row
+    /// `r` with its first `lens[r]` slots, moved to the right so that all rows end in one slot.
+    ///
+    /// What lies left of a shorter row is padding that no position sees.
+    ///
+    /// # Panics
+    ///
+    /// If there is no row, this cache holds several, or a length is over its slots.
+    pub fn beginnings(&self, lens: &[usize], capacity: usize) -> Self {
+        let longest = *lens.iter().max().expect("a cache has rows");
+        assert!(
+            longest <= self.num_slots(),
+            "a beginning of {longest} slots of {}",
+            self.num_slots()
+        );
+        let beginnings_of = |stored: &Option<Tensor<4>>| {
+            let stored = stored.as_ref().expect("every write puts the storage back");
+            let [num_rows, _, num_heads, head_size] = stored.dims();
+            assert_eq!(num_rows, 1, "only one row has one beginning");
+            let shape = [lens.len(), capacity.max(longest), num_heads, head_size];
+            let mut storage = Tensor::zeros(shape, &stored.device()); // [B, capacity, K, H]
+            for (row, &len) in lens.iter().enumerate().filter(|&(_, &len)| len > 0) {
+                let beginning = stored
+                    .clone()
+                    .slice([0..1, 0..len, 0..num_heads, 0..head_size]); // [1, S, K, H]
+                let slots = longest - len..longest;
+                storage = storage
+                    .slice_assign([row..row + 1, slots, 0..num_heads, 0..head_size], beginning);
+            }
+            Some(storage)
+        };
+        let layers = self.layers.iter().map(|layer| LayerCache {
+            keys: beginnings_of(&layer.keys),
+            values: beginnings_of(&layer.values),
+            num_slots: longest,
+        });
+        Self {
+            layers: layers.collect(),
+        }
+    }
+
+    /// Forgets the slots of every row from this one on.
+    pub fn truncate(&mut self, num_slots: usize) {
+        for layer in &mut self.layers {
+            layer.num_slots = layer.num_slots.min(num_slots);
+        }
+    }
+
     /// Number of slots filled in each row, padding included.
     pub fn num_slots(&self) -> usize {
         self.layers.first().map_or(0, |layer| layer.num_slots)
@@ -142,6 +190,44 @@ mod tests {
         let (keys, values) = layer.append(slots(3..4), slots(3..4).neg());
         assert_same(keys, slots(0..4));
         assert_same(values, slots(0..4).neg());
+    }
+
+    /// Rows of one, three and no slots of three end together; forgotten slots are written again.
+    #[test]
+    fn beginnings_end_in_one_slot() {
+        let device = Device::flex();
+        let mut layer = LayerCache {
+            keys: Some(Tensor::zeros([1, 3, 1, 2], &device)),
+            values: Some(Tensor::zeros([1, 3, 1, 2], &device)),
+            num_slots: 0,
+        };
+        let row = |slots: Tensor<4>| slots.slice([0..1]);
+        layer.append(row(slots(0..3)), row(slots(0..3)).neg());
+        let cache = KvCache {
+            layers: vec![layer],
+        };
+        let mut rows = cache.beginnings(&[1, 3, 0], 4);
+        assert_eq!(rows.num_slots(), 3);
+        let added = Tensor::full([3, 1, 1, 2], 7.0, &device);
+        let (keys, values) = rows.layers_mut()[0].append(added.clone(), added.clone());
+        let expected = [
+            [0f32, 0., 0., 0., 0., 1., 7., 7.],
+            [0., 1., 10., 11., 20., 21., 7., 7.],
+            [0., 0., 0., 0., 0., 0., 7., 7.],
+        ];
+        let expected = TensorData::from(expected);
+        keys.clone()
+            .reshape([3, 8])
+            .into_data()
+            .assert_eq(&expected, true);
+        let negative = values.slice([0..3, 0..3]).neg();
+        assert_same(negative, keys.slice([0..3, 0..3]));
+
+        rows.truncate(2);
+        let (keys, _) = rows.layers_mut()[0].append(added.clone(), added);
+        let expected = TensorData::from([[0f32, 1., 10., 11., 7., 7.]]);
+        let row = keys.slice([1..2]).reshape([1, 6]);
+        row.into_data().assert_eq(&expected, true);
     }
 
     /// Capacity 2 is passed by the second append.
