@@ -10,3 +10,4 @@ mod published;
 mod report;
 mod score;
 mod scripted;
+mod world_exam;
