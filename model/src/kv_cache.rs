@@ -53,6 +53,7 @@ impl KvCache {
     /// # Panics
     ///
     /// If there is no row, this cache holds several, or a length is over its slots.
+    #[must_use]
     pub fn beginnings(&self, lens: &[usize], capacity: usize) -> Self {
         let longest = *lens.iter().max().expect("a cache has rows");
         assert!(
@@ -201,7 +202,7 @@ mod tests {
             values: Some(Tensor::zeros([1, 3, 1, 2], &device)),
             num_slots: 0,
         };
-        let row = |slots: Tensor<4>| slots.slice([0..1]);
+        let row = |slots: Tensor<4>| slots.narrow(0, 0, 1);
         layer.append(row(slots(0..3)), row(slots(0..3)).neg());
         let cache = KvCache {
             layers: vec![layer],
@@ -226,7 +227,7 @@ mod tests {
         rows.truncate(2);
         let (keys, _) = rows.layers_mut()[0].append(added.clone(), added);
         let expected = TensorData::from([[0f32, 1., 10., 11., 7., 7.]]);
-        let row = keys.slice([1..2]).reshape([1, 6]);
+        let row = keys.narrow(0, 1, 1).reshape([1, 6]);
         row.into_data().assert_eq(&expected, true);
     }
 
