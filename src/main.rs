@@ -10,6 +10,7 @@ use kindling::chat::{self, ChatArgs};
 use kindling::data::{self, DataCommand};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
+use kindling::serve::{self, ServeArgs};
 use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
@@ -41,6 +42,8 @@ enum Command {
     LoraSft(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
     Distill(StageArgs),
+    /// Serve a model and its adapters: OpenAI's API and a chat page
+    Serve(ServeArgs),
     /// Look at files of conversations before training on them
     #[command(subcommand)]
     Data(DataCommand),
@@ -68,6 +71,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
         Command::Distill(args) => DISTILL.run(args),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }

@@ -13,3 +13,4 @@ mod killed;
 mod pipeline;
 mod readme;
 mod recipe;
+mod serve;

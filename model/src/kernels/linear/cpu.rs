@@ -36,7 +36,7 @@ fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
     let rows = rows_of(&x);
     let [[num_rows, inputs], [_, outputs]] = [rows.dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
-    let few = (1..=few_rows::MAX_ROWS).contains(&num_rows) && outputs > 0;
+    let few = num_rows > 0 && outputs > 0 && few_rows::has_few_rows(&shape);
     if let (true, Some(values)) = (few, matrix.row_major()) {
         few_rows::times_row_major(&mut out, x.storage::<f32>(), values, inputs);
     } else if let (true, Some(values)) = (few, matrix.transposed().row_major()) {
