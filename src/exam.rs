@@ -2,10 +2,11 @@
 //! the letter.
 
 use anyhow::Result;
-use dataset::playground::ExamItem;
+use dataset::playground::{ExamItem, Task};
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use model::generate::{GenerateConfig, Prompt};
+use serde::Serialize;
 
 /// Questions that are answered together.
 const BATCH: usize = 64;
@@ -16,19 +17,40 @@ const MAX_NEW_TOKENS: usize = 48;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// What was examined.
-    pub name: String,
-    /// Questions asked.
-    pub num_items: usize,
-    /// Answers equal to the expected one, blanks around them aside.
-    pub num_right: usize,
-    /// A question with the model's answer.
-    pub example: String,
+    pub task: Task,
+    /// What it said to each question.
+    pub answers: Vec<ExamAnswer>,
+}
+
+/// A question of the exam with what the model said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExamAnswer {
+    /// The question and its only right answer.
+    #[serde(flatten)]
+    pub item: ExamItem,
+    /// The model's answer, without blanks around it.
+    pub found: String,
+}
+
+impl ExamAnswer {
+    /// Whether the answer is right to the letter.
+    pub fn is_right(&self) -> bool {
+        self.found == self.item.answer
+    }
 }
 
 impl Score {
+    /// Number of right answers.
+    pub fn num_right(&self) -> usize {
+        self.answers
+            .iter()
+            .filter(|answer| answer.is_right())
+            .count()
+    }
+
     /// Right answers as a share of the questions, from 0 to 1.
     pub fn share(&self) -> f64 {
-        self.num_right as f64 / self.num_items.max(1) as f64
+        self.num_right() as f64 / self.answers.len().max(1) as f64
     }
 }
 
@@ -41,34 +63,33 @@ pub fn sit_exam(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
     let conversation = Conversation::new(engine, Mode::Chat, None, 0)?;
     let ids = |item: &ExamItem| Ok(conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids);
     let prompts = items.iter().map(ids).collect::<Result<Vec<_>>>()?;
-    score(engine, items, prompts, |item| item.task.to_string())
+    score(engine, items, prompts)
 }
 
-/// Asks every question in the second turn of a conversation, after the one before it in the list
-/// with its right answer; all count as one task.
+/// Asks every question in the second turn of a conversation, after the one before it in its
+/// language with the right answer to that.
 ///
 /// # Errors
 ///
 /// As [`sit_exam`].
-pub fn sit_second_turns(engine: &Engine, items: &[ExamItem], name: &str) -> Result<Vec<Score>> {
-    let befores = items.iter().cycle().skip(items.len().saturating_sub(1));
-    let ids = |(item, before): (&ExamItem, &ExamItem)| {
+pub fn sit_second_turns(engine: &Engine, items: &[ExamItem]) -> Result<Vec<Score>> {
+    let ids = |(index, item): (usize, &ExamItem)| {
+        let before = items[..index].iter().rev();
+        // The first one of a language follows its last one.
+        let mut before = before.chain(items[index..].iter().rev());
+        let before = before.find(|other| other.language == item.language);
+        let before = before.unwrap_or(item);
         let mut conversation = Conversation::new(engine, Mode::Chat, None, 1)?;
         conversation.remember(&before.prompt, &before.answer);
         Ok(conversation.prompt_ids(&item.prompt, MAX_NEW_TOKENS)?.ids)
     };
-    let prompts = items.iter().zip(befores).map(ids);
+    let prompts = items.iter().enumerate().map(ids);
     let prompts = prompts.collect::<Result<Vec<_>>>()?;
-    score(engine, items, prompts, |_| name.to_owned())
+    score(engine, items, prompts)
 }
 
-/// Counts the right answers to prompts, by the names of the questions.
-fn score(
-    engine: &Engine,
-    items: &[ExamItem],
-    prompts: Vec<Vec<u32>>,
-    name_of: impl Fn(&ExamItem) -> String,
-) -> Result<Vec<Score>> {
+/// What a model says to prompts, by the tasks of their questions.
+fn score(engine: &Engine, items: &[ExamItem], prompts: Vec<Vec<u32>>) -> Result<Vec<Score>> {
     let config = AnswerConfig {
         generate: GenerateConfig {
             eos_token_id: engine.defaults.generate.eos_token_id.clone(),
@@ -84,22 +105,18 @@ fn score(
     for (items, prompts) in items.chunks(BATCH).zip(prompts.chunks(BATCH)) {
         let answers = engine.answer_all(prompts, &config)?;
         for (item, answer) in items.iter().zip(answers) {
-            let text = answer.text.trim();
-            let name = name_of(item);
-            let known = scores.iter().position(|score| score.name == name);
+            let known = scores.iter().position(|score| score.task == item.task);
             let index = known.unwrap_or(scores.len());
             if known.is_none() {
-                let example = format!("{} → {text}", item.prompt);
                 scores.push(Score {
-                    name,
-                    num_items: 0,
-                    num_right: 0,
-                    example,
+                    task: item.task,
+                    answers: Vec::new(),
                 });
             }
-            let score = &mut scores[index];
-            score.num_items += 1;
-            score.num_right += usize::from(text == item.answer);
+            scores[index].answers.push(ExamAnswer {
+                item: item.clone(),
+                found: answer.text.trim().to_owned(),
+            });
         }
     }
     Ok(scores)

@@ -8,6 +8,7 @@ use kindling::args::StageArgs;
 use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::data::{self, DataCommand};
+use kindling::eval::{self, EvalArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
@@ -37,6 +38,8 @@ enum Command {
     /// Stage 3: tune a model on conversations, all weights trained
     #[command(name = "full_sft", visible_alias = "sft")]
     FullSft(StageArgs),
+    /// Score a finished model: exams, perplexity, reports
+    Eval(EvalArgs),
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
@@ -69,6 +72,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Pretrain(args) => PRETRAIN.run(args),
         Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
         Command::FullSft(args) => FULL_SFT.run(args),
+        Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),

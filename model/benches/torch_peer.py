@@ -20,9 +20,12 @@ def shape_of(path):
     """The sizes that decide the cost, from a Hugging Face config.json."""
     with open(path) as file:
         c = json.load(file)
+    first = lambda *names: next((c[name] for name in names if c.get(name)), 0)
     return dict(width=c["hidden_size"], layers=c["num_hidden_layers"], heads=c["num_attention_heads"],
                 kv=c["num_key_value_heads"], head_dim=c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"],
-                ffn=c["intermediate_size"], vocab=c["vocab_size"], qk_norm=c["model_type"] == "qwen3")
+                ffn=c["intermediate_size"], vocab=c["vocab_size"], qk_norm=c["model_type"].startswith("qwen3"),
+                experts=first("num_experts", "moe_num_experts", "n_routed_experts"), top_k=first("num_experts_per_tok", "moe_k"),
+                shared=first("moe_num_shared_experts", "n_shared_experts"), expert_ffn=c.get("moe_intermediate_size"))
 
 
 def rope_table(length, head_dim, theta, device):
@@ -46,6 +49,29 @@ class Mlp(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.up(x))
 
 
+class Moe(nn.Module):
+    """Tokens by expert, one dense call per expert: the usual eager formulation, without an auxiliary loss."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.top_k = c["top_k"]
+        self.router = nn.Linear(c["width"], c["experts"], bias=False)
+        self.experts = nn.ModuleList(Mlp(c["width"], c["expert_ffn"]) for _ in range(c["experts"]))
+        self.shared = Mlp(c["width"], c["shared"] * c["expert_ffn"]) if c["shared"] else None
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        weight, index = self.router(flat).float().softmax(-1).topk(self.top_k, -1)
+        weight = (weight / weight.sum(-1, keepdim=True)).to(flat.dtype)
+        out = torch.zeros_like(flat)
+        for e, expert in enumerate(self.experts):
+            row, slot = (index == e).nonzero(as_tuple=True)
+            out = out.index_add(0, row, (expert(flat[row]) * weight[row, slot, None]).to(out.dtype))
+        if self.shared is not None:
+            out = out + self.shared(flat)
+        return out.view_as(x)
+
+
 class Block(nn.Module):
     def __init__(self, c):
         super().__init__()
@@ -54,7 +80,7 @@ class Block(nn.Module):
         self.n1, self.n2 = nn.RMSNorm(w, 1e-5), nn.RMSNorm(w, 1e-5)
         self.q, self.k = nn.Linear(w, self.h * self.d, bias=False), nn.Linear(w, self.kv * self.d, bias=False)
         self.v, self.o = nn.Linear(w, self.kv * self.d, bias=False), nn.Linear(self.h * self.d, w, bias=False)
-        self.ffn = Mlp(w, c["ffn"])
+        self.ffn = Moe(c) if c["experts"] else Mlp(w, c["ffn"])
         self.qn = nn.RMSNorm(self.d, 1e-6) if c["qk_norm"] else nn.Identity()
         self.kn = nn.RMSNorm(self.d, 1e-6) if c["qk_norm"] else nn.Identity()
 

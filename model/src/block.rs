@@ -7,7 +7,7 @@ use burn::prelude::*;
 
 use crate::attention::Attention;
 use crate::config::ModelConfig;
-use crate::feed_forward::FeedForward;
+use crate::experts::{Mlp, Routing};
 use crate::kv_cache::LayerCache;
 use crate::norm::RmsNorm;
 use crate::packed::WeightType;
@@ -23,17 +23,17 @@ pub struct DecoderLayer {
     /// Before the feed-forward network.
     pub post_attention_layernorm: RmsNorm,
     /// Mixes features.
-    pub mlp: FeedForward,
+    pub mlp: Mlp,
 }
 
 impl DecoderLayer {
-    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
+    pub(crate) fn empty(config: &ModelConfig, layer: usize, device: &Device) -> Self {
         let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps, device);
         Self {
             input_layernorm: norm(),
             self_attn: Attention::empty(config, device),
             post_attention_layernorm: norm(),
-            mlp: FeedForward::empty(config, device),
+            mlp: Mlp::empty(config, layer, device),
         }
     }
 
@@ -44,7 +44,7 @@ impl DecoderLayer {
     }
 
     pub(crate) fn is_packed(&self) -> bool {
-        self.mlp.gate_proj.is_packed()
+        self.self_attn.q_proj.is_packed()
     }
 
     /// The residual stream after this layer.
@@ -66,12 +66,26 @@ impl DecoderLayer {
         rope: &RotaryTables,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
+        self.forward_routed(x, positions, rope, cache).0
+    }
+
+    /// The same, and where the layer's router sent the tokens, if it has one.
+    ///
+    /// # Panics
+    ///
+    /// If a shape does not fit.
+    pub fn forward_routed(
+        &self,
+        x: Tensor<3>,
+        positions: Tensor<2, Int>,
+        rope: &RotaryTables,
+        cache: Option<&mut LayerCache>,
+    ) -> (Tensor<3>, Option<Routing>) {
         let normed = self.input_layernorm.forward(x.clone());
         let read = self.self_attn.forward(normed, positions, rope, cache); // [B, T, D]
         let x = x + read; // [B, T, D]
-        let mixed = self
-            .mlp
-            .forward(self.post_attention_layernorm.forward(x.clone()));
-        x + mixed // [B, T, D]
+        let normed = self.post_attention_layernorm.forward(x.clone());
+        let (mixed, routing) = self.mlp.forward(normed); // [B, T, D]
+        (x + mixed, routing) // [B, T, D]
     }
 }

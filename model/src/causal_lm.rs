@@ -8,6 +8,7 @@ use burn::prelude::*;
 
 use crate::block::DecoderLayer;
 use crate::config::ModelConfig;
+use crate::experts::Routing;
 use crate::init;
 use crate::kernels;
 use crate::kv_cache::KvCache;
@@ -58,7 +59,7 @@ impl CausalLm {
         Self {
             embed_tokens: init::empty_embedding(vocab_size, hidden_size, device),
             layers: (0..config.num_hidden_layers)
-                .map(|_| DecoderLayer::empty(config, device))
+                .map(|layer| DecoderLayer::empty(config, layer, device))
                 .collect(),
             norm: RmsNorm::new(hidden_size, config.rms_norm_eps, device),
             lm_head: untied.then(|| Linear::empty(hidden_size, vocab_size, device)),
@@ -93,18 +94,23 @@ impl CausalLm {
         self.hidden_states(input_ids, positions, None)
     }
 
-    /// Hidden states after the final norm, of embeddings that were changed on their way.
+    /// Hidden states after the final norm, of embeddings that may have been changed on their way,
+    /// and what the router of each sparse layer decided.
     ///
     /// # Shapes
     ///
     /// - `x`: `[B, T, D]`
     /// - `positions`: `[B, T]`, counted from 0 within each document of a row
-    /// - returns: `[B, T, D]`
+    /// - returns: `[B, T, D]`, and the routing with the number of its layer
     ///
     /// # Panics
     ///
     /// If the shapes differ.
-    pub fn forward_embedded(&self, x: Tensor<3>, positions: Tensor<2, Int>) -> Tensor<3> {
+    pub fn forward_embedded(
+        &self,
+        x: Tensor<3>,
+        positions: Tensor<2, Int>,
+    ) -> (Tensor<3>, Vec<(usize, Routing)>) {
         let [batch, len, _] = x.dims();
         assert_shape!(positions, [batch, len]);
         self.layers_forward(x, positions, None)
@@ -196,7 +202,7 @@ impl CausalLm {
         &self.rope
     }
 
-    /// Switches the adapters' dropout on and off.
+    /// Switches the adapters' dropout and the routers' noise on and off.
     pub fn dropout_pass(&self) -> &DropoutPass {
         &self.dropout_pass
     }
@@ -213,7 +219,7 @@ impl CausalLm {
         cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
         let x = self.embed_tokens.forward(input_ids); // [B, T, D]
-        self.layers_forward(x, positions, cache)
+        self.layers_forward(x, positions, cache).0
     }
 
     fn layers_forward(
@@ -221,14 +227,17 @@ impl CausalLm {
         mut x: Tensor<3>,
         positions: Tensor<2, Int>,
         mut cache: Option<&mut KvCache>,
-    ) -> Tensor<3> {
+    ) -> (Tensor<3>, Vec<(usize, Routing)>) {
         let positions = std::iter::repeat_n(positions, self.layers.len());
+        let mut routings = Vec::new();
         for ((index, layer), positions) in self.layers.iter().enumerate().zip(positions) {
             let cache = cache
                 .as_deref_mut()
                 .map(|cache| &mut cache.layers_mut()[index]);
-            x = layer.forward(x, positions, &self.rope, cache);
+            let (out, routing) = layer.forward_routed(x, positions, &self.rope, cache);
+            x = out;
+            routings.extend(routing.map(|routing| (index, routing)));
         }
-        self.norm.forward(x)
+        (self.norm.forward(x), routings)
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::experts::{ExpertsConfig, ScoringFunc};
 use crate::hf::config_json::{self, ConfigJson};
 use crate::hf::write_atomically;
 
@@ -17,6 +18,16 @@ pub enum ModelType {
     Llama,
     /// Qwen3 and MiniMind-3: Llama with an RMSNorm on every query and key head.
     Qwen3,
+    /// Qwen3 with routed experts, and MiniMind-3's.
+    #[serde(rename = "qwen3_moe")]
+    Qwen3Moe,
+    /// Llama with routed and shared experts, softmax scores and weights that sum to one: MiniMind
+    /// v1's, once the rows of its query and key weights are reordered.
+    #[serde(rename = "ernie4_5_moe")]
+    Ernie45Moe,
+    /// Llama with routed and shared experts and sigmoid scores.
+    #[serde(rename = "glm4_moe")]
+    Glm4Moe,
 }
 
 impl ModelType {
@@ -25,6 +36,9 @@ impl ModelType {
         match self {
             Self::Llama => "llama",
             Self::Qwen3 => "qwen3",
+            Self::Qwen3Moe => "qwen3_moe",
+            Self::Ernie45Moe => "ernie4_5_moe",
+            Self::Glm4Moe => "glm4_moe",
         }
     }
 
@@ -33,12 +47,28 @@ impl ModelType {
         match self {
             Self::Llama => "LlamaForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Qwen3Moe => "Qwen3MoeForCausalLM",
+            Self::Ernie45Moe => "Ernie4_5_MoeForCausalLM",
+            Self::Glm4Moe => "Glm4MoeForCausalLM",
+        }
+    }
+
+    /// Whether layers may have experts.
+    pub fn has_experts(self) -> bool {
+        matches!(self, Self::Qwen3Moe | Self::Ernie45Moe | Self::Glm4Moe)
+    }
+
+    /// How its routers score experts.
+    pub fn scoring_func(self) -> ScoringFunc {
+        match self {
+            Self::Glm4Moe => ScoringFunc::Sigmoid,
+            _ => ScoringFunc::Softmax,
         }
     }
 
     /// Whether queries and keys pass an RMSNorm over the head size before the rotation.
     pub fn has_qk_norm(self) -> bool {
-        self == Self::Qwen3
+        matches!(self, Self::Qwen3 | Self::Qwen3Moe)
     }
 }
 
@@ -98,6 +128,8 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// Routed experts in the place of the feed-forward network, if any.
+    pub experts: Option<ExpertsConfig>,
     /// Context extension, if any.
     pub rope_scaling: Option<RopeScaling>,
     /// Whether the output head is the embedding.
@@ -245,6 +277,9 @@ impl ModelConfig {
         if let Some(scaling) = &self.rope_scaling {
             scaling.validate()?;
         }
+        if let Some(experts) = &self.experts {
+            experts.validate(self)?;
+        }
         self.validate_token_ids()
     }
 
@@ -260,17 +295,34 @@ impl ModelConfig {
 
     /// Trained numbers in the model, a tied head counted once.
     pub fn num_params(&self) -> usize {
+        self.params_met_by_a_token(|experts| experts.num_experts)
+    }
+
+    /// Numbers that one token is computed with: those of its own experts only.
+    pub fn num_active_params(&self) -> usize {
+        self.params_met_by_a_token(|experts| experts.num_experts_per_tok)
+    }
+
+    fn params_met_by_a_token(&self, num_routed: impl Fn(&ExpertsConfig) -> usize) -> usize {
         let attention = 2 * self.hidden_size * (self.query_width() + self.key_value_width());
         let qk_norm = if self.model_type.has_qk_norm() {
             2 * self.head_dim
         } else {
             0
         };
-        let feed_forward = 3 * self.hidden_size * self.intermediate_size;
-        let layer = attention + qk_norm + feed_forward + 2 * self.hidden_size;
+        let layer = attention + qk_norm + 2 * self.hidden_size;
+        let feed_forward: usize = (0..self.num_hidden_layers)
+            .map(|layer| match self.experts_of(layer) {
+                Some(experts) => experts.num_params(self.hidden_size, num_routed(experts)),
+                None => 3 * self.hidden_size * self.intermediate_size,
+            })
+            .sum();
         let embedding = self.vocab_size * self.hidden_size;
         let num_embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        num_embeddings * embedding + self.num_hidden_layers * layer + self.hidden_size
+        num_embeddings * embedding
+            + self.num_hidden_layers * layer
+            + feed_forward
+            + self.hidden_size
     }
 
     fn validate_heads(&self) -> Result<(), FieldError> {

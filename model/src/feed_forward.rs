@@ -1,12 +1,12 @@
 //! The SwiGLU feed-forward network. Source: Shazeer 2020, arXiv:2002.05202, eq. 6.
 //!
-//! Axis letters: `B` batch, `T` positions, `D` hidden size, `I` intermediate size.
+//! Axis letters: `D` hidden size, `I` intermediate size.
 
 use burn::module::Module;
 use burn::prelude::*;
 
-use crate::config::ModelConfig;
 use crate::kernels;
+use crate::kernels::experts::ExpertWeights;
 use crate::linear::Linear;
 use crate::packed::WeightType;
 
@@ -22,8 +22,7 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
-        let (hidden_size, intermediate_size) = (config.hidden_size, config.intermediate_size);
+    pub(crate) fn empty(hidden_size: usize, intermediate_size: usize, device: &Device) -> Self {
         Self {
             gate_proj: Linear::empty(hidden_size, intermediate_size, device),
             up_proj: Linear::empty(hidden_size, intermediate_size, device),
@@ -39,22 +38,45 @@ impl FeedForward {
         }
     }
 
+    /// Every projection with its path, such as `mlp.up_proj`.
+    pub(crate) fn projections_mut(&mut self, path: &str) -> [(String, &mut Linear); 3] {
+        [
+            (format!("{path}.gate_proj"), &mut self.gate_proj),
+            (format!("{path}.up_proj"), &mut self.up_proj),
+            (format!("{path}.down_proj"), &mut self.down_proj),
+        ]
+    }
+
+    pub(crate) fn projections(&self) -> [&Linear; 3] {
+        [&self.gate_proj, &self.up_proj, &self.down_proj]
+    }
+
+    /// The matrices, where they are all there is to the network: in f32 and without adapters.
+    pub(crate) fn plain_weights(&self) -> Option<ExpertWeights> {
+        let is_plain = |linear: &Linear| !linear.is_packed() && linear.adapters.is_empty();
+        self.projections()
+            .into_iter()
+            .all(is_plain)
+            .then(|| ExpertWeights {
+                gate: self.gate_proj.weight.val(),
+                up: self.up_proj.weight.val(),
+                down: self.down_proj.weight.val(),
+            })
+    }
+
     /// `down(silu(gate(x)) · up(x))`.
     ///
     /// # Shapes
     ///
-    /// - `x`: `[B, T, D]`
-    /// - returns: `[B, T, D]`
+    /// - `x`: `[.., D]`
+    /// - returns: `[.., D]`
     ///
     /// # Panics
     ///
     /// If the last axis is not `D` long.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [hidden_size, _] = self.gate_proj.weight.dims();
-        assert_shape!(x, [_, _, hidden_size]);
-
-        let gate = self.gate_proj.forward(x.clone()); // [B, T, I]
-        let up = self.up_proj.forward(x); // [B, T, I]
-        self.down_proj.forward(kernels::swiglu(gate, up)) // [B, T, D]
+    pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        let gate = self.gate_proj.forward(x.clone()); // [.., I]
+        let up = self.up_proj.forward(x); // [.., I]
+        self.down_proj.forward(kernels::swiglu(gate, up)) // [.., D]
     }
 }

@@ -9,14 +9,14 @@ impl ModelConfig {
     /// Floating-point operations per trained token in rows of `seq_len` tokens.
     ///
     /// `6·N + 6·L·D·T`: N weights that are multiplied (a tied head once, a separate embedding not
-    /// at all), and the causal half of `12·L·D·T` for scores and their weighted sum.
+    /// at all, of routed experts those that a token is sent to), and the causal half of `12·L·D·T` for scores and their weighted sum.
     pub fn flops_per_token(&self, seq_len: usize) -> u64 {
         let looked_up = if self.tie_word_embeddings {
             0
         } else {
             self.vocab_size * self.hidden_size
         };
-        let multiplied = self.num_params() - looked_up;
+        let multiplied = self.num_active_params() - looked_up;
         let scores = self.num_hidden_layers * self.query_width() * seq_len;
         6 * (multiplied as u64 + scores as u64)
     }

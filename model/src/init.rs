@@ -34,6 +34,9 @@ pub(crate) fn draw_weights(model: CausalLm, seed: u64) -> CausalLm {
         if path.ends_with("norm.weight") {
             return Ok::<_, Infallible>(vec![1.0; num_values]);
         }
+        if path.ends_with("e_score_correction_bias") {
+            return Ok(vec![0.0; num_values]);
+        }
         let writes_residual = path.ends_with("o_proj.weight") || path.ends_with("down_proj.weight");
         let scale = if writes_residual { residual_scale } else { 1.0 };
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -48,7 +51,7 @@ pub(crate) fn draw_weights(model: CausalLm, seed: u64) -> CausalLm {
 }
 
 /// Independent draws from N(0, `std`), by Box and Muller's transform in f64.
-fn draw_normal(rng: &mut ChaCha8Rng, num_values: usize, std: f64) -> Vec<f32> {
+pub(crate) fn draw_normal(rng: &mut ChaCha8Rng, num_values: usize, std: f64) -> Vec<f32> {
     // 53 bits fill an f64's mantissa.
     const UNIT: f64 = 1.0 / (1_u64 << 53) as f64;
     let mut values = Vec::with_capacity(num_values + 1);

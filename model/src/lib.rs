@@ -6,6 +6,7 @@ pub mod block;
 mod candidates;
 pub mod causal_lm;
 pub mod config;
+pub mod experts;
 pub mod feed_forward;
 pub mod flops;
 pub mod generate;

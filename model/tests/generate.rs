@@ -9,6 +9,7 @@ use burn::prelude::*;
 use burn::tensor::Tolerance;
 use model::causal_lm::CausalLm;
 use model::config::{ModelConfig, ModelType};
+use model::experts::ExpertsConfig;
 use model::generate::{
     Completion, FinishReason, GenerateConfig, GenerateError, Prompt, TokenStream, generate,
 };
@@ -32,6 +33,7 @@ fn random_model(model_type: ModelType) -> CausalLm {
         max_position_embeddings: MAX_POSITIONS,
         rms_norm_eps: 1e-5,
         rope_theta: 1e4,
+        experts: model_type.has_experts().then(|| experts(model_type)),
         rope_scaling: None,
         tie_word_embeddings: true,
         initializer_range: 0.3,
@@ -42,8 +44,23 @@ fn random_model(model_type: ModelType) -> CausalLm {
     CausalLm::new(&config, 7, &Device::flex())
 }
 
-fn both_types() -> [CausalLm; 2] {
-    [ModelType::Llama, ModelType::Qwen3].map(random_model)
+fn experts(model_type: ModelType) -> ExpertsConfig {
+    let has_shared = model_type != ModelType::Qwen3Moe;
+    ExpertsConfig {
+        num_experts: 5,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: 16,
+        num_shared_experts: usize::from(has_shared),
+        norm_topk_prob: true,
+        has_score_correction_bias: has_shared,
+        dense_layers: vec![0],
+        router_aux_loss_coef: 0.0,
+    }
+}
+
+fn every_type() -> [CausalLm; 5] {
+    use ModelType::{Ernie45Moe, Glm4Moe, Llama, Qwen3, Qwen3Moe};
+    [Llama, Qwen3, Qwen3Moe, Ernie45Moe, Glm4Moe].map(random_model)
 }
 
 fn ints(rows: &[Vec<i32>]) -> Tensor<2, Int> {
@@ -108,7 +125,7 @@ fn a_prompt_read_in_pieces_equals_the_whole() {
         .map(|row| (0..11).map(|t| (7 * t + 5 * row) % 61).collect())
         .collect();
     let positions: Vec<Vec<i32>> = vec![(0..11).collect(); 2];
-    for model in both_types() {
+    for model in every_type() {
         let whole = model.forward(ints(&ids), ints(&positions));
         // Capacity 4 is outgrown on the way.
         let mut cache = KvCache::new(model.config(), 2, 4, &Device::flex());
@@ -129,7 +146,7 @@ fn a_prompt_read_in_pieces_equals_the_whole() {
 /// The cache must not change what is written.
 #[test]
 fn greedy_with_a_cache_equals_greedy_without() {
-    for model in both_types() {
+    for model in every_type() {
         let found = complete_one(
             &model,
             &prompt(&[1, 17, 4, 33]),
@@ -212,7 +229,7 @@ fn a_row_of_a_batch_reads_like_the_same_prompt_alone() {
             seed: 3,
         },
     ];
-    for model in both_types() {
+    for model in every_type() {
         for config in [GenerateConfig::greedy(25), sampling(25)] {
             let together = complete(&model, &prompts, &config);
             for (prompt, found) in prompts.iter().zip(together) {

@@ -3,9 +3,11 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use ::train::config::RouterSection;
 use ::train::loss::to_device;
 use ::train::memory::peak_resident;
 use ::train::optimizer::{Optimizer, OptimizerConfig};
+use ::train::routing::RouterTerms;
 use ::train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
 use ::train::step::SummedStep;
 use ::train::validate::HeldOutLoss;
@@ -119,7 +121,11 @@ impl Stage for RandomTokens {
 
     fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
         let device = model.lm_head_weight().device();
-        gradients_of_tokens(model, to_device(&batch, &device), self.recomputes)
+        let mut tensors = to_device(&batch, &device);
+        if model.config().experts.is_some() {
+            tensors.router = Some(RouterTerms::new(&RouterSection::default(), &batch));
+        }
+        gradients_of_tokens(model, tensors, self.recomputes)
     }
 
     fn epoch(&self) -> f64 {

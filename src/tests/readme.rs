@@ -30,9 +30,11 @@ fn disk_names(dir: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     entries
         .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = path.file_name()?.to_str()?;
-            if path.is_dir() {
+            let entry = entry.ok()?;
+            let name = entry.file_name();
+            let name = name.to_str()?;
+            // A link to a folder, such as one to corpora elsewhere, is not a folder of ours.
+            if entry.file_type().ok()?.is_dir() {
                 return Some(format!("{name}/"));
             }
             name.strip_suffix(".rs").map(str::to_owned)

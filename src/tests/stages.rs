@@ -8,6 +8,8 @@
 mod bad_input;
 mod configs;
 mod data;
+mod eval;
+mod experts;
 mod fixture;
 mod killed;
 mod pipeline;

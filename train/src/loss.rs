@@ -6,7 +6,10 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use dataset::batch::TokenBatch;
 use model::CausalLm;
+use model::experts::Routing;
 use model::kernels::linear_cross_entropy;
+
+use crate::routing::RouterTerms;
 
 /// A batch of packed rows on the device.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub struct BatchTensors {
     pub labels: Tensor<1, Int>,
     /// `[B, T, D]`, added to the embeddings.
     pub noise: Option<Tensor<3>>,
+    /// What routers add to the loss; without it experts are not kept in balance.
+    pub router: Option<RouterTerms>,
 }
 
 /// A batch moved from the host to the device.
@@ -34,6 +39,7 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
             device,
         ), // [B * T]
         noise: None,
+        router: None,
     }
 }
 
@@ -43,14 +49,21 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
 ///
 /// - returns: `[1]`
 pub fn masked_cross_entropy(model: &CausalLm, batch: BatchTensors) -> Tensor<1> {
-    let hidden = match batch.noise {
-        Some(noise) => {
-            let embedded = model.embed_tokens.forward(batch.input_ids); // [B, T, D]
-            model.forward_embedded(embedded + noise, batch.positions)
-        }
-        None => model.forward(batch.input_ids, batch.positions),
+    routed_cross_entropy(model, batch).0
+}
+
+/// The same, and where the routers of the layers that have one sent the tokens.
+pub(crate) fn routed_cross_entropy(
+    model: &CausalLm,
+    batch: BatchTensors,
+) -> (Tensor<1>, Vec<(usize, Routing)>) {
+    let embedded = model.embed_tokens.forward(batch.input_ids); // [B, T, D]
+    let embedded = match batch.noise {
+        Some(noise) => embedded + noise,
+        None => embedded,
     }; // [B, T, D]
-    head_cross_entropy(model, hidden, batch.labels)
+    let (hidden, routings) = model.forward_embedded(embedded, batch.positions); // [B, T, D]
+    (head_cross_entropy(model, hidden, batch.labels), routings)
 }
 
 /// Summed negative log-likelihood under the hidden states after the final norm, in nats.

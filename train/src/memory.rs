@@ -12,8 +12,10 @@ use crate::optimizer::OptimizerKind;
 const F32: u64 = 4;
 /// Rows whose logits the loss holds at a time, forward and backward.
 const LOGITS_CHUNK_ROWS: u64 = 256;
-/// The program, its tokenizer, batches on their way and the allocator's slack.
+/// The program, its tokenizer and batches on their way.
 const PROGRAM_BYTES: u64 = 96 << 20;
+/// The allocator keeps about this part of what is in use besides, in gaps between buffers.
+const SLACK: u64 = 10;
 
 /// What decides the memory of a run, besides the model.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,8 @@ pub struct MemoryEstimate {
     pub logits: u64,
     /// The program itself and the data on its way.
     pub program: u64,
+    /// What the allocator holds without use.
+    pub slack: u64,
 }
 
 impl MemoryEstimate {
@@ -59,7 +63,7 @@ impl MemoryEstimate {
         let num_params = model.num_params() as u64;
         let slots = (inputs.micro_batch_size * inputs.seq_len) as u64;
         let hidden = model.hidden_size as u64;
-        let intermediate = model.intermediate_size as u64;
+        let per_network = |width: usize| 3 * width as u64;
         let query = (model.num_attention_heads * model.head_dim) as u64;
         let key = (model.num_key_value_heads * model.head_dim) as u64;
         let layers = model.num_hidden_layers as u64;
@@ -69,13 +73,22 @@ impl MemoryEstimate {
         } else {
             0
         };
-        let per_layer = 4 * hidden + 2 * query + 2 * key + 3 * intermediate + normed;
+        let attention = 4 * hidden + 2 * query + 2 * key + normed;
+        let dense = attention + per_network(model.intermediate_size);
+        // A routed expert keeps its input, gate and up, and its output; their product is computed
+        // once more.
+        let sparse = model.experts.as_ref().map_or(0, |experts| {
+            let routed = 2 * hidden + 2 * experts.moe_intermediate_size as u64;
+            let shared = per_network(experts.shared_intermediate_size());
+            attention + experts.num_experts_per_tok as u64 * routed + shared
+        });
+        let num_sparse = model.num_sparse_layers() as u64;
         let kept = if inputs.activation_checkpointing {
-            layers * hidden + per_layer
+            layers * hidden + dense.max(sparse)
         } else {
-            layers * per_layer
+            (layers - num_sparse) * dense + num_sparse * sparse
         };
-        let widest = 3 * hidden.max(intermediate).max(query);
+        let widest = 3 * hidden.max(widest_network(model)).max(query);
         let head = 3 * hidden;
         let activations = F32 * slots * (kept + head + widest);
 
@@ -90,13 +103,18 @@ impl MemoryEstimate {
             OptimizerKind::AdamW => 2 * num_params,
             OptimizerKind::Muon => 2 * embedding + matrices,
         };
-        Self {
+        let estimate = Self {
             weights: F32 * num_params,
             gradients: F32 * num_params * copies,
             optimizer: F32 * moments,
             activations,
             logits: F32 * 2 * slots.min(LOGITS_CHUNK_ROWS) * model.vocab_size as u64,
             program: PROGRAM_BYTES,
+            slack: 0,
+        };
+        Self {
+            slack: estimate.total() / SLACK,
+            ..estimate
         }
     }
 
@@ -108,7 +126,22 @@ impl MemoryEstimate {
             + self.activations
             + self.logits
             + self.program
+            + self.slack
     }
+}
+
+/// Width of what one network makes of all slots, or each of a token's experts of its share of them.
+fn widest_network(model: &ModelConfig) -> u64 {
+    let width = model
+        .experts
+        .as_ref()
+        .map_or(model.intermediate_size, |experts| {
+            let routed = experts.num_experts_per_tok * experts.moe_intermediate_size;
+            routed
+                .div_ceil(experts.num_experts)
+                .max(experts.shared_intermediate_size())
+        });
+    width as u64
 }
 
 /// Largest resident memory of this process so far, in bytes; `None` where the system does not tell

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adamw::{AdamWStep, AdamWTensors, adamw_update};
 use crate::config::ConfigError;
-use crate::muon::orthogonalize;
+use crate::muon::{MuonDirection, muon_directions};
 
 /// Rule that turns gradients into updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ pub enum ParamState {
 /// Updates a model's parameters and remembers what the next update needs.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
-    config: OptimizerConfig,
+    pub(crate) config: OptimizerConfig,
     /// Updates applied so far, for AdamW's bias correction.
     pub(crate) num_updates: u64,
     pub(crate) states: BTreeMap<String, ParamState>,
@@ -142,17 +142,19 @@ impl Optimizer {
         grad_scale: f64,
     ) -> M {
         self.num_updates += 1;
+        let (grads, directions) = muon_directions(self, &model, grads, grad_scale);
         let mut update = Update {
             optimizer: self,
             grads,
             lr,
             grad_scale,
             path: Vec::new(),
+            directions,
         };
         model.map(&mut update)
     }
 
-    fn uses_muon(&self, path: &str, num_dims: usize) -> bool {
+    pub(crate) fn uses_muon(&self, path: &str, num_dims: usize) -> bool {
         self.config.kind == OptimizerKind::Muon && num_dims == 2 && path.starts_with("layers.")
     }
 
@@ -172,6 +174,7 @@ struct Update<'a> {
     lr: f64,
     grad_scale: f64,
     path: Vec<String>,
+    directions: BTreeMap<String, MuonDirection>,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -185,16 +188,17 @@ impl ModuleMapper for Update<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let Some(grad) = self.grads.remove::<D>(id) else {
-            return Param::from_mapped_value(id, tensor, mapper);
-        };
         let path = self.path.join(".");
-        let state = self.optimizer.states.remove(&path);
         let keep = 1.0 - self.optimizer.decay_rate(D, self.lr);
-        let (updated, state) = if self.optimizer.uses_muon(&path, D) {
-            self.muon(tensor.inner(), grad, state, keep)
-        } else {
+        let (updated, state) = if let Some(muon) = self.directions.remove(&path) {
+            let updated = self.muon(tensor.inner(), muon.direction, keep);
+            let velocity = muon.velocity;
+            (updated, ParamState::Muon { velocity })
+        } else if let Some(grad) = self.grads.remove::<D>(id) {
+            let state = self.optimizer.states.remove(&path);
             self.adamw(tensor.inner(), grad, state, keep)
+        } else {
+            return Param::from_mapped_value(id, tensor, mapper);
         };
         self.optimizer.states.insert(path, state);
         let updated = Tensor::from_inner(updated).require_grad();
@@ -245,26 +249,13 @@ impl Update<'_> {
         (updated.param.reshape(dims), state)
     }
 
-    fn muon<const D: usize>(
-        &self,
-        param: Tensor<D>,
-        grad: Tensor<D>,
-        state: Option<ParamState>,
-        keep: f64,
-    ) -> (Tensor<D>, ParamState) {
+    fn muon<const D: usize>(&self, param: Tensor<D>, direction: Tensor<2>, keep: f64) -> Tensor<D> {
         let dims = param.dims();
         let (rows, cols) = (dims[0], dims[1]);
-        let momentum = self.optimizer.config.muon_momentum;
-        let grad = grad.reshape([rows, cols]).mul_scalar(self.grad_scale); // [rows, cols]
-        let velocity = match state {
-            Some(ParamState::Muon { velocity }) => velocity.mul_scalar(momentum) + grad.clone(),
-            _ => grad.clone(),
-        }; // [rows, cols]
-        let direction = orthogonalize(grad + velocity.clone().mul_scalar(momentum)); // [rows, cols]
         // Makes the update's root mean square 0.2, which is about AdamW's.
         let step_size = self.lr * 0.2 * (rows.max(cols) as f64).sqrt();
         let param = param.reshape([rows, cols]).mul_scalar(keep) - direction.mul_scalar(step_size);
-        (param.reshape(dims), ParamState::Muon { velocity })
+        param.reshape(dims)
     }
 }
 

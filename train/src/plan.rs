@@ -6,6 +6,7 @@ use model::config::ModelConfig;
 
 use crate::config::{ConfigError, Length, LoopConfig};
 use crate::memory::{Bytes, MemoryEstimate, MemoryInputs};
+use crate::routing::router_warnings;
 use crate::schedule::Schedule;
 use crate::trainer::End;
 
@@ -44,6 +45,10 @@ pub struct TrainPlan {
     pub schedule: Schedule,
     /// Parameters of the model.
     pub num_params: u64,
+    /// Parameters that one token meets: fewer where it is sent to a few of many experts.
+    pub num_active_params: u64,
+    /// What the user should know before the run begins.
+    pub warnings: Vec<String>,
     /// What is trained in the place of the weights; `None` when all of them are.
     pub adapters: Option<AdapterPlan>,
     /// Size of the data.
@@ -133,6 +138,8 @@ impl TrainPlan {
             end,
             schedule,
             num_params: model.num_params() as u64,
+            num_active_params: model.num_active_params() as u64,
+            warnings: router_warnings(model, &config.router),
             adapters: None,
             data,
             slots_per_step: (rows_per_step * seq_len) as u64,
@@ -174,7 +181,15 @@ impl fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |name: &str, value: String| writeln!(f, "{name:<18}{value}");
         row("stage", self.stage.to_owned())?;
-        row("parameters", grouped(self.num_params))?;
+        let mut parameters = grouped(self.num_params);
+        if self.num_active_params < self.num_params {
+            let _ = write!(
+                parameters,
+                " ({} per token)",
+                grouped(self.num_active_params)
+            );
+        }
+        row("parameters", parameters)?;
         if let Some(adapters) = self.adapters {
             let share = 100.0 * adapters.num_params as f64 / self.num_params as f64;
             let trained = grouped(adapters.num_params);
@@ -230,8 +245,12 @@ impl fmt::Display for TrainPlan {
             ("  activations", self.memory.activations),
             ("  logits", self.memory.logits),
             ("  program", self.memory.program),
+            ("  slack", self.memory.slack),
         ] {
             row(name, Bytes(bytes).to_string())?;
+        }
+        for warning in &self.warnings {
+            row("warning", warning.clone())?;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
         positions,
         labels,
         noise,
+        router,
     } = batch;
     let plain = model.valid();
     let mut x = plain.embed_tokens.forward(input_ids.clone().inner()); // [B, T, D]
@@ -48,11 +49,21 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
     let mut upstream = gradient_of(&leaf, &mut grads); // [B, T, D]
     collect(grads);
 
-    for (layer, input) in model.layers.iter().zip(inputs).rev() {
+    let mut routing = Vec::new();
+    for ((index, layer), input) in model.layers.iter().enumerate().zip(inputs).rev() {
         let leaf = Tensor::from_inner(input).require_grad(); // [B, T, D]
-        let output = layer.forward(leaf.clone(), positions.clone(), model.rope(), None);
+        let (output, routed) =
+            layer.forward_routed(leaf.clone(), positions.clone(), model.rope(), None);
         // The derivative of this product's sum by `output` is `upstream`.
-        let mut grads = (output * Tensor::from_inner(upstream)).sum().backward();
+        let mut total = (output * Tensor::from_inner(upstream)).sum(); // [1]
+        if let (Some(terms), Some(routed)) = (&router, routed) {
+            let (added, work) = terms.judge(model, index, &routed);
+            if let Some(added) = added {
+                total = total + added;
+            }
+            routing.push(work);
+        }
+        let mut grads = total.backward();
         upstream = gradient_of(&leaf, &mut grads);
         collect(grads);
     }
@@ -60,9 +71,11 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
         let embedded = model.embed_tokens.forward(input_ids); // [B, T, D]
         collect((embedded * Tensor::from_inner(upstream)).sum().backward());
     }
+    routing.reverse();
     SummedGradients {
         loss: loss.inner(),
         grads: sum.grads(),
+        routing,
     }
 }
 

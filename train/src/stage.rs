@@ -10,8 +10,9 @@ use model::CausalLm;
 use model::generate::GenerateError;
 use serde_json::Value;
 
-use crate::loss::{BatchTensors, masked_cross_entropy};
+use crate::loss::{BatchTensors, routed_cross_entropy};
 use crate::recompute::recomputing_gradients;
+use crate::routing::LayerRouting;
 use crate::validate::HeldOutLoss;
 
 /// Why a stage could not go on.
@@ -38,8 +39,10 @@ pub enum StageError {
 pub struct SummedGradients {
     /// Summed loss, `[1]`, outside autodiff.
     pub loss: Tensor<1>,
-    /// Gradients of the sum.
+    /// Gradients of the sum, and of what routers add to it.
     pub grads: GradientsParams,
+    /// Work of the experts, layer by layer; nothing where there are none.
+    pub routing: Vec<LayerRouting>,
 }
 
 /// Rows, batches and loss of one kind of training.
@@ -100,7 +103,7 @@ pub trait Stage {
     fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError>;
 }
 
-/// Summed cross entropy of a batch of tokens and its gradients.
+/// Summed cross entropy of a batch of tokens, and its gradients with what routers add to it.
 ///
 /// `recomputes` keeps each layer's input only and runs the layer again in the backward pass.
 pub fn gradients_of_tokens(
@@ -111,10 +114,20 @@ pub fn gradients_of_tokens(
     if recomputes {
         return recomputing_gradients(model, batch);
     }
-    let loss = masked_cross_entropy(model, batch); // [1]
-    let grads = GradientsParams::from_grads(loss.backward(), model);
+    let router = batch.router.clone();
+    let (loss, routings) = routed_cross_entropy(model, batch); // [1]
+    let (added, routing) = match router {
+        Some(terms) => terms.judge_all(model, &routings),
+        None => (None, Vec::new()),
+    };
+    let total = match added {
+        Some(added) => loss.clone() + added,
+        None => loss.clone(),
+    }; // [1]
+    let grads = GradientsParams::from_grads(total.backward(), model);
     SummedGradients {
         loss: loss.inner(),
         grads,
+        routing,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::prelude::*;
 use dataset::{Tokenizer, TokenizerError};
 use model::CausalLm;
-use model::config::ModelConfig;
+use model::config::{FieldError, ModelConfig};
 use model::hf::{self, HfError};
 use model::lora::{LoraConfig, LoraError};
 
@@ -30,6 +30,14 @@ pub enum StartError {
         path: PathBuf,
         /// What went wrong.
         source: TokenizerError,
+    },
+    /// The experts cannot start as the networks of the dense model.
+    #[error("{}: no start for the experts of model.config", path.display())]
+    Upcycle {
+        /// Folder of the dense model.
+        path: PathBuf,
+        /// The field in which the two differ.
+        source: FieldError,
     },
     /// The adapters cannot be attached.
     #[error(transparent)]
@@ -57,6 +65,8 @@ pub(crate) struct Start {
     pub(crate) tokenizer: Arc<Tokenizer>,
     // Empty: the weights are drawn at random.
     pub(crate) from: PathBuf,
+    // Empty: no dense model is made a mixture.
+    upcycle: PathBuf,
     /// Adapters that are trained in the place of the weights.
     pub(crate) lora: Option<LoraConfig>,
 }
@@ -90,6 +100,7 @@ impl Start {
             model_config,
             tokenizer: Arc::new(tokenizer),
             from: model.from.clone(),
+            upcycle: model.upcycle.clone(),
             lora: None,
         })
     }
@@ -109,15 +120,28 @@ impl Start {
         Ok(())
     }
 
-    /// The weights: those of the folder, or random ones that follow from the seed.
+    /// The weights: those of the folder, those of a dense model in every expert, or random ones that
+    /// follow from the seed.
     pub(crate) fn model(&self, seed: u64, device: &Device) -> Result<CausalLm, StartError> {
-        let model = if self.from.as_os_str().is_empty() {
-            CausalLm::new(&self.model_config, seed, device)
-        } else {
-            hf::load_model(&self.from, device).map_err(|error| StartError::Model {
-                path: self.from.clone(),
+        let read = |path: &Path| {
+            hf::load_model(path, device).map_err(|error| StartError::Model {
+                path: path.to_owned(),
                 source: Box::new(error),
+            })
+        };
+        let is_given = |path: &Path| !path.as_os_str().is_empty();
+        let model = if is_given(&self.from) {
+            read(&self.from)?
+        } else if is_given(&self.upcycle) {
+            let dense = read(&self.upcycle)?;
+            CausalLm::upcycled(&dense, &self.model_config, seed, device).map_err(|source| {
+                StartError::Upcycle {
+                    path: self.upcycle.clone(),
+                    source,
+                }
             })?
+        } else {
+            CausalLm::new(&self.model_config, seed, device)
         };
         match &self.lora {
             Some(config) => Ok(model.with_adapters(config, seed)?),

@@ -3,13 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::prelude::*;
 use model::CausalLm;
 
 use crate::grad_norm::global_grad_norm;
 use crate::guard::{SkipReason, skip_reason};
 use crate::loss::read_scalars;
 use crate::optimizer::Optimizer;
+use crate::routing::{LayerRouting, add_work};
 use crate::stage::{Stage, StageError};
 
 /// Loss and gradients of a step's micro-batches, summed over everything that is trained on.
@@ -26,6 +29,8 @@ pub struct SummedStep {
     loss_sum: f64,
     norm_of_sum: f64,
     grads: GradientsParams,
+    /// Work of the experts, layer by layer; nothing where there are none.
+    pub routing: Vec<LayerRouting>,
 }
 
 impl SummedStep {
@@ -42,6 +47,7 @@ impl SummedStep {
     ) -> Result<Option<Self>, StageError> {
         let mut sum = GradientsAccumulator::new();
         let mut losses = Vec::new();
+        let mut routing = Vec::new();
         let (mut tokens, mut supervised, mut data_wait_secs) = (0, 0, 0.0);
         for _ in 0..num_micro_batches {
             if stop.load(Ordering::Relaxed) {
@@ -57,6 +63,7 @@ impl SummedStep {
                 let summed = stage.gradients(model, batch);
                 losses.push(summed.loss); // [1]
                 sum.accumulate(model, summed.grads);
+                add_work(&mut routing, summed.routing);
             }
         }
         let mut grads = sum.grads();
@@ -67,7 +74,29 @@ impl SummedStep {
             loss_sum: read_scalars(losses).iter().sum(),
             norm_of_sum: global_grad_norm(model, &mut grads),
             grads,
+            routing,
         }))
+    }
+
+    /// The summed gradients of all parameters that have one, in the order of the model's fields.
+    pub fn gradients_of(&self, model: &CausalLm) -> Vec<f32> {
+        struct Reader<'a> {
+            grads: &'a GradientsParams,
+            values: Vec<f32>,
+        }
+        impl ModuleVisitor for Reader<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if let Some(grad) = self.grads.get::<D>(param.id) {
+                    self.values.extend(grad.into_data().iter::<f32>());
+                }
+            }
+        }
+        let mut reader = Reader {
+            grads: &self.grads,
+            values: Vec::new(),
+        };
+        model.visit(&mut reader);
+        reader.values
     }
 
     /// Mean loss per supervised token, in nats.

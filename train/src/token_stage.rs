@@ -17,13 +17,14 @@ use model::generate::{GenerateConfig, Prompt, generate};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::{FieldDocs, LoopConfig, SamplesSection, commented_toml};
+use crate::config::{FieldDocs, LoopConfig, RouterSection, SamplesSection, commented_toml};
 use crate::curve_inputs::{CURVE_INPUTS, CurveInputs};
 use crate::data::{HeldOut, TokenData};
 use crate::export::write_folder;
 use crate::loss::to_device;
 use crate::neftune::embedding_noise;
 use crate::plan::TrainPlan;
+use crate::routing::RouterTerms;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run};
 use crate::run_folder::RunFolder;
 use crate::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
@@ -63,6 +64,7 @@ pub(crate) struct TokenStage {
     samples: SamplesSection,
     seed: u64,
     recomputes: bool,
+    router: RouterSection,
     /// Strength of the noise on embeddings; 0 is none.
     pub(crate) neftune_alpha: f64,
     pub(crate) curve_inputs: Option<CurveInputs>,
@@ -87,9 +89,16 @@ impl TokenStage {
             samples: config.samples.clone(),
             seed: config.train.seed,
             recomputes: config.train.activation_checkpointing,
+            router: config.router.clone(),
             neftune_alpha: 0.0,
             curve_inputs: None,
         }
+    }
+
+    /// What a batch's routing is judged by; `None` where the model has no experts.
+    pub(crate) fn router_terms(&self, model: &CausalLm, batch: &TokenBatch) -> Option<RouterTerms> {
+        let has_experts = model.config().experts.is_some();
+        has_experts.then(|| RouterTerms::new(&self.router, batch))
     }
 
     /// A number for the present micro-batch that is the same in a resumed run.
@@ -156,6 +165,7 @@ impl Stage for TokenStage {
     fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
         let device = model.embed_tokens.weight.device();
         let mut tensors = to_device(&batch, &device);
+        tensors.router = self.router_terms(model, &batch);
         if self.neftune_alpha > 0.0 {
             let shape = [batch.batch_size, batch.seq_len, model.config().hidden_size];
             let pass = self.pass_number();

@@ -11,6 +11,9 @@ use crate::draw::Draw;
 
 /// Numbers that are added and subtracted are below this.
 pub(super) const END: u32 = 100;
+/// Share of exercises, in percent, in which one of the numbers has a single digit. Drawn evenly
+/// they are a fifth, too few to learn that their digits stand elsewhere.
+const SHORT_SHARE: usize = 20;
 
 const SUM_QUESTIONS: [Word; 3] = [
     ["{a}+{b}=?", "{a}+{b}=?"],
@@ -115,6 +118,8 @@ pub(super) struct Arithmetic {
     held_out: BTreeSet<(u32, u32)>,
     sums: Deck<Exercise>,
     differences: Deck<Exercise>,
+    short_sums: Deck<Exercise>,
+    short_differences: Deck<Exercise>,
     exam_sums: Deck<Exercise>,
     exam_differences: Deck<Exercise>,
 }
@@ -124,9 +129,16 @@ impl Arithmetic {
         let pairs = (0..END).flat_map(|a| (a..END).map(move |b| (a, b)));
         let key = |(a, b): &(u32, u32)| format!("{a} {b}");
         let (taught, held_out) = held_out.part("sum", pairs.collect(), key);
+        let (sums, differences) = (sums_of(&taught), differences_of(&taught));
+        let short = |exercises: &[Exercise]| {
+            let is_short = |exercise: &&Exercise| exercise.a < 10 || exercise.b < 10;
+            Deck::new(exercises.iter().filter(is_short).copied().collect())
+        };
         Self {
-            sums: Deck::new(sums_of(&taught)),
-            differences: Deck::new(differences_of(&taught)),
+            short_sums: short(&sums),
+            short_differences: short(&differences),
+            sums: Deck::new(sums),
+            differences: Deck::new(differences),
             exam_sums: Deck::new(sums_of(&held_out)),
             exam_differences: Deck::new(differences_of(&held_out)),
             held_out: held_out.into_iter().collect(),
@@ -139,11 +151,18 @@ impl Arithmetic {
     }
 
     fn exercise(&mut self, draw: &mut Draw) -> Exercise {
-        if draw.chance(65) {
-            self.sums.draw(draw)
-        } else {
-            self.differences.draw(draw)
-        }
+        let is_sum = draw.chance(65);
+        self.taught(is_sum, draw)
+    }
+
+    fn taught(&mut self, is_sum: bool, draw: &mut Draw) -> Exercise {
+        let deck = match (is_sum, draw.chance(SHORT_SHARE)) {
+            (true, false) => &mut self.sums,
+            (true, true) => &mut self.short_sums,
+            (false, false) => &mut self.differences,
+            (false, true) => &mut self.short_differences,
+        };
+        deck.draw(draw)
     }
 
     /// A page of equations, sometimes with a title.
@@ -232,10 +251,7 @@ impl Arithmetic {
 
 impl Lesson for Arithmetic {
     fn question(&mut self, task: Task, language: Language, draw: &mut Draw) -> Question {
-        let exercise = match task {
-            Task::Sum => self.sums.draw(draw),
-            _ => self.differences.draw(draw),
-        };
+        let exercise = self.taught(task == Task::Sum, draw);
         ask(exercise, language, draw)
     }
 

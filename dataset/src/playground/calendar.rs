@@ -1,7 +1,9 @@
 //! Weekdays and months: what comes after and before, and some steps on.
 //!
-//! Held out are steps of two and more from a given start. Single steps are never held out, since
-//! they are what the order consists of.
+//! Held out are runs of two and more from a given start. Single steps are never held out, since
+//! they are what the order consists of. An answer names the whole run: with the names in between, a
+//! run is single steps and a count, which a tiny model learns; without, it would be a sum around
+//! the week, which it does not.
 
 use super::arithmetic::join;
 use super::lesson::{Deck, HeldOut, Language, Lesson, Question, Task, Word, fill, say};
@@ -32,7 +34,7 @@ const MONTHS: [Word; 12] = [
     ["December", "十二月"],
 ];
 
-/// Largest number of days or months that is counted on or back.
+/// Longest run of days or months.
 const MAX_STEPS: usize = 6;
 
 /// How one unit of the calendar is spoken of.
@@ -50,29 +52,23 @@ struct Wording {
 const DAY_WORDING: Wording = Wording {
     next: ["Which day comes after {s}?", "{s}的后一天是星期几?"],
     previous: ["Which day comes before {s}?", "{s}的前一天是星期几?"],
-    later: ["Which day is {n} days after {s}?", "{s}过{n}天是星期几?"],
-    earlier: ["Which day is {n} days before {s}?", "{s}往前{n}天是星期几?"],
+    later: ["Name the {n} days after {s}.", "说出{s}之后的{n}天。"],
+    earlier: ["Name the {n} days before {s}.", "从{s}往前数{n}天。"],
     next_is: ["The day after {s} is {r}.", "{s}的后一天是{r}。"],
     previous_is: ["The day before {s} is {r}.", "{s}的前一天是{r}。"],
-    later_is: ["{n} days after {s} comes {r}.", "{s}过{n}天是{r}。"],
-    earlier_is: ["{n} days before {s} comes {r}.", "{s}往前{n}天是{r}。"],
+    later_is: ["The {n} days after {s}: {r}.", "{s}之后的{n}天:{r}。"],
+    earlier_is: ["The {n} days before {s}: {r}.", "{s}往前数{n}天:{r}。"],
 };
 
 const MONTH_WORDING: Wording = Wording {
     next: ["Which month comes after {s}?", "{s}的下个月是几月?"],
     previous: ["Which month comes before {s}?", "{s}的上个月是几月?"],
-    later: [
-        "Which month is {n} months after {s}?",
-        "{s}过{n}个月是几月?",
-    ],
-    earlier: [
-        "Which month is {n} months before {s}?",
-        "{s}往前{n}个月是几月?",
-    ],
+    later: ["Name the {n} months after {s}.", "说出{s}之后的{n}个月。"],
+    earlier: ["Name the {n} months before {s}.", "从{s}往前数{n}个月。"],
     next_is: ["The month after {s} is {r}.", "{s}的下个月是{r}。"],
     previous_is: ["The month before {s} is {r}.", "{s}的上个月是{r}。"],
-    later_is: ["{n} months after {s} comes {r}.", "{s}过{n}个月是{r}。"],
-    earlier_is: ["{n} months before {s} comes {r}.", "{s}往前{n}个月是{r}。"],
+    later_is: ["The {n} months after {s}: {r}.", "{s}之后的{n}个月:{r}。"],
+    earlier_is: ["The {n} months before {s}: {r}.", "{s}往前数{n}个月:{r}。"],
 };
 
 const WEEKDAY_CLOSINGS: [Word; 3] = [
@@ -138,21 +134,25 @@ impl Unit {
         }
     }
 
-    fn end(&self, step: Step) -> Word {
+    /// The names of a run, in the order in which it passes them.
+    fn run(&self, step: Step, language: Language) -> String {
         let len = self.names.len();
-        let steps = if step.is_later {
-            step.steps
-        } else {
-            len - step.steps % len
-        };
-        self.names[(step.start + steps) % len]
+        let passed = (1..=step.steps).map(|steps| {
+            let steps = if step.is_later {
+                steps
+            } else {
+                len - steps % len
+            };
+            say(self.names[(step.start + steps) % len], language)
+        });
+        passed.collect::<Vec<_>>().join(say([", ", "、"], language))
     }
 
     fn write(&self, step: Step, pattern: Word, language: Language) -> String {
         let values = [
             ("s", say(self.names[step.start], language)),
             ("n", &*step.steps.to_string()),
-            ("r", say(self.end(step), language)),
+            ("r", &*self.run(step, language)),
         ];
         fill(say(pattern, language), &values)
     }
@@ -166,7 +166,7 @@ impl Unit {
         };
         Question {
             prompt: self.write(step, pattern, language),
-            answer: say(self.end(step), language).to_owned(),
+            answer: self.run(step, language),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Who the assistant is. Held out are some of the ways to ask.
+//! Who the assistant is. Held out are some of the ways to ask, never the plainest one.
 
 use super::lesson::{Deck, HeldOut, Language, Lesson, Question, Task, Word, say};
 use crate::draw::Draw;
@@ -114,9 +114,10 @@ impl Identity {
         let mut all_taught = Vec::new();
         let mut all_held_out = Vec::new();
         for (topic, Topic { questions, .. }) in TOPICS.iter().enumerate() {
-            let ways = (0..questions.len()).map(|way| (topic, way)).collect();
+            let ways = (1..questions.len()).map(|way| (topic, way)).collect();
             let key = |(topic, way): &(usize, usize)| format!("{topic} {way}");
             let (taught, held_out) = held_out.part("identity", ways, key);
+            all_taught.push((topic, 0));
             all_taught.extend(taught);
             all_held_out.extend(held_out);
         }

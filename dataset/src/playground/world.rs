@@ -1,13 +1,17 @@
 //! The people of a small invented world: who lives where, does what, and owns what.
 //!
 //! The seed decides the facts once; every text agrees with them in both languages. Held out are
-//! questions: a fact that the exam asks for is told in documents, but no row asks for it.
+//! questions: a fact that the exam asks for is told in documents and in answers to "Who is ..?", but
+//! no row asks for it.
 
 use super::arithmetic::join;
 use super::lesson::{Deck, HeldOut, Language, Lesson, Question, Task, Word, fill, say};
 use crate::draw::Draw;
 
-/// Everybody's names.
+/// How many people the world has: few enough that a tiny model gets to know them in minutes.
+const NUM_PEOPLE: usize = 12;
+
+/// Names for the people of the world and of the stories.
 pub(super) const PEOPLE: [Word; 24] = [
     ["Mia", "米娅"],
     ["Leo", "里奥"],
@@ -186,6 +190,17 @@ const SCENES: [Word; 5] = [
     ],
 ];
 
+/// Everything about a person at once.
+const INTRODUCTION: [Word; 2] = [
+    ["Who is {name}?", "{name}是谁?"],
+    [
+        "{name} is a {job}, lives in {place} and owns {a} {color} {object}.",
+        "{name}是{job},住在{place},有{color}的{object}。",
+    ],
+];
+/// Share of questions that ask for everything, in percent.
+const INTRODUCTION_SHARE: usize = 40;
+
 const NEIGHBOURS: Word = [
     "{name} and {name2} live in {place}. {name} has the {object}, {name2} has the {object2}.",
     "{name}和{name2}住在{place}。{name}有{object},{name2}有{object2}。",
@@ -217,6 +232,16 @@ impl Person {
     }
 }
 
+/// One thing that can be asked about everybody.
+pub(super) struct Topic {
+    /// What it is called.
+    pub(super) name: &'static str,
+    /// A question for each person, with its answer.
+    pub(super) questions: Vec<Question>,
+    /// What such a question may be answered with, right or wrong; some may be there twice.
+    pub(super) answers: Vec<String>,
+}
+
 /// The teacher who knows everybody.
 #[derive(Debug, Clone)]
 pub(super) struct World {
@@ -224,6 +249,7 @@ pub(super) struct World {
     asked: Deck<(usize, Relation)>,
     held_out: Deck<(usize, Relation)>,
     told: Deck<usize>,
+    introduced: Deck<usize>,
 }
 
 impl World {
@@ -233,16 +259,17 @@ impl World {
         draw.shuffle(&mut objects);
         draw.shuffle(&mut places);
         draw.shuffle(&mut jobs);
-        // Two people to each place, and two to each job, who are not neighbours.
+        // Two people to each place, one to each job.
         let people: Vec<Person> = PEOPLE
             .into_iter()
+            .take(NUM_PEOPLE)
             .enumerate()
             .map(|(index, name)| Person {
                 name,
                 object: objects[index],
                 color: *draw.pick(&COLORS),
                 place: places[index / 2],
-                job: jobs[index % 12],
+                job: jobs[index],
             })
             .collect();
         let questions = (0..people.len())
@@ -252,10 +279,37 @@ impl World {
         let (asked, held_out) = held_out.part("world", questions, key);
         Self {
             told: Deck::new((0..people.len()).collect()),
+            introduced: Deck::new((0..people.len()).collect()),
             asked: Deck::new(asked),
             held_out: Deck::new(held_out),
             people,
         }
+    }
+
+    /// Everything that can be asked about everybody, by what is asked.
+    pub(super) fn topics(&self, language: Language) -> [Topic; 5] {
+        RELATIONS.map(|relation| {
+            let people = 0..self.people.len();
+            let questions = people.map(|person| self.ask((person, relation), language));
+            let questions: Vec<Question> = questions.collect();
+            let answers = questions.iter().map(|question| question.answer.clone());
+            let (name, answers) = match relation {
+                Relation::Owner => ("owner", answers.collect()),
+                Relation::Possession => ("possession", answers.collect()),
+                // Few colours may be somebody's; the others are wrong as well.
+                Relation::Color => (
+                    "color",
+                    COLORS.map(|color| say(color, language).to_owned()).into(),
+                ),
+                Relation::Home => ("home", answers.collect()),
+                Relation::Job => ("job", answers.collect()),
+            };
+            Topic {
+                name,
+                questions,
+                answers,
+            }
+        })
     }
 
     fn ask(&self, (person, relation): (usize, Relation), language: Language) -> Question {
@@ -326,6 +380,11 @@ impl World {
 
 impl Lesson for World {
     fn question(&mut self, _task: Task, language: Language, draw: &mut Draw) -> Question {
+        if draw.chance(INTRODUCTION_SHARE) {
+            let person = self.people[self.introduced.draw(draw)];
+            let [prompt, answer] = INTRODUCTION.map(|pattern| person.write(pattern, language, &[]));
+            return Question { prompt, answer };
+        }
         let question = self.asked.draw(draw);
         self.ask(question, language)
     }

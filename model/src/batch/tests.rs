@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{ModelConfig, ModelType};
+use crate::generate::{GenerateConfig, Prompt};
 
 const VOCAB_SIZE: u32 = 67;
 
@@ -19,6 +20,7 @@ fn model() -> CausalLm {
         max_position_embeddings: 300,
         rms_norm_eps: 1e-5,
         rope_theta: 1e4,
+        experts: None,
         rope_scaling: None,
         tie_word_embeddings: true,
         initializer_range: 0.3,

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::experts_json::ExpertsJson;
 use super::minimind_v1::MiniMindV1Json;
 use crate::config::{ConfigError, FieldError, ModelConfig, ModelType, RopeScaling};
 
@@ -44,6 +45,8 @@ pub(crate) struct ConfigJson {
     #[serde(default)]
     mlp_bias: bool,
     dtype: Option<String>,
+    #[serde(flatten)]
+    experts: ExpertsJson,
 }
 
 /// `eos_token_id`: nothing, one id or several.
@@ -155,11 +158,14 @@ impl TryFrom<ConfigJson> for ModelConfig {
         let model_type = match json.model_type.as_str() {
             "llama" => ModelType::Llama,
             "qwen3" => ModelType::Qwen3,
+            "qwen3_moe" => ModelType::Qwen3Moe,
+            "ernie4_5_moe" => ModelType::Ernie45Moe,
+            "glm4_moe" => ModelType::Glm4Moe,
             other => {
                 return Err(FieldError::new(
                     "model_type",
                     quoted(other),
-                    "llama or qwen3",
+                    "llama, qwen3, qwen3_moe, ernie4_5_moe or glm4_moe",
                 ));
             }
         };
@@ -173,8 +179,10 @@ impl TryFrom<ConfigJson> for ModelConfig {
         let head_dim = match (json.head_dim, model_type) {
             (Some(head_dim), _) => head_dim,
             // Qwen3's default in `transformers`, whatever the hidden size.
-            (None, ModelType::Qwen3) => 128,
-            (None, ModelType::Llama) => json.hidden_size / json.num_attention_heads.max(1),
+            (None, ModelType::Qwen3 | ModelType::Glm4Moe) => 128,
+            (None, ModelType::Llama | ModelType::Qwen3Moe | ModelType::Ernie45Moe) => {
+                json.hidden_size / json.num_attention_heads.max(1)
+            }
         };
         let config = Self {
             model_type,
@@ -188,6 +196,7 @@ impl TryFrom<ConfigJson> for ModelConfig {
             max_position_embeddings: json.max_position_embeddings,
             rms_norm_eps: json.rms_norm_eps,
             rope_theta: json.rope_theta()?,
+            experts: json.experts.experts(model_type, json.num_hidden_layers)?,
             rope_scaling: json.rope_scaling()?,
             tie_word_embeddings: json.tie_word_embeddings,
             initializer_range: json.initializer_range,
@@ -203,6 +212,7 @@ impl TryFrom<ConfigJson> for ModelConfig {
 impl From<ModelConfig> for ConfigJson {
     fn from(config: ModelConfig) -> Self {
         let rope = RopeJson::from_config(&config);
+        let experts = ExpertsJson::of(&config);
         Self {
             architectures: vec![config.model_type.architecture().to_owned()],
             model_type: config.model_type.as_str().to_owned(),
@@ -227,6 +237,7 @@ impl From<ModelConfig> for ConfigJson {
             attention_bias: false,
             mlp_bias: false,
             dtype: Some("float32".to_owned()),
+            experts,
         }
     }
 }
@@ -295,7 +306,12 @@ impl RopeJson {
                 "default or yarn",
             ));
         }
-        if let Some((name, value)) = self.other.iter().find(|(_, value)| !value.is_null()) {
+        // GLM-4 says here too that every feature of a head is rotated.
+        let whole = ("partial_rotary_factor", json!(1.0));
+        let mut other = self.other.iter().filter(|(_, value)| !value.is_null());
+        if let Some((name, value)) =
+            other.find(|(name, value)| (name.as_str(), *value) != (whole.0, &whole.1))
+        {
             let field = format!("rope_parameters.{name}");
             return Err(FieldError::new(&field, value, "no such field"));
         }
@@ -327,11 +343,17 @@ impl RopeJson {
 /// Features that change what the weights compute and that this decoder does not have are accepted
 /// only at the value that turns them off.
 fn refuse_other_features(value: &Value) -> Result<(), FieldError> {
+    // MiniMind v1 says with it that there are experts.
+    let is_minimind_v1 = value.get("dim").is_some();
+    let use_moe = value.get("use_moe").cloned().unwrap_or_default();
+    if !is_minimind_v1 && use_moe == json!(true) {
+        return Err(FieldError::new("use_moe", true, "false"));
+    }
     for (field, accepted) in [
         ("attention_bias", json!(false)),
         ("mlp_bias", json!(false)),
         ("use_sliding_window", json!(false)),
-        ("use_moe", json!(false)),
+        ("use_bias", json!(false)),
         ("partial_rotary_factor", json!(1.0)),
         ("quantization_config", json!(null)),
     ] {

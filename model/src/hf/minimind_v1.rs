@@ -1,9 +1,11 @@
 //! MiniMind v1's own `config.json`: the fields of its `LMConfig`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::config_json::{default_initializer_range, pretty};
 use crate::config::{FieldError, ModelConfig, ModelType};
+use crate::experts::ExpertsConfig;
 
 /// MiniMind v1 has no field for it.
 pub(super) const ROPE_THETA: f64 = 10_000.0;
@@ -21,6 +23,69 @@ pub(super) struct MiniMindV1Json {
     multiple_of: usize,
     norm_eps: f64,
     max_seq_len: usize,
+    #[serde(flatten)]
+    experts: MiniMindV1Experts,
+}
+
+/// The fields of a MiniMind v1 config that ask for experts.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct MiniMindV1Experts {
+    #[serde(default)]
+    use_moe: bool,
+    #[serde(default = "two")]
+    num_experts_per_tok: usize,
+    #[serde(default = "four")]
+    n_routed_experts: usize,
+    /// True, a number or null; whatever it is but null, the model has one.
+    #[serde(default = "some_shared")]
+    n_shared_experts: Value,
+    #[serde(default = "softmax")]
+    scoring_func: String,
+    #[serde(default = "default_aux_loss_alpha")]
+    aux_loss_alpha: f64,
+    #[serde(default = "yes")]
+    norm_topk_prob: bool,
+}
+
+impl MiniMindV1Experts {
+    fn of(config: &ModelConfig) -> Self {
+        let experts = config.experts.as_ref();
+        Self {
+            use_moe: experts.is_some(),
+            num_experts_per_tok: experts.map_or_else(two, |experts| experts.num_experts_per_tok),
+            n_routed_experts: experts.map_or_else(four, |experts| experts.num_experts),
+            n_shared_experts: match experts {
+                Some(experts) if experts.num_shared_experts == 0 => Value::Null,
+                _ => some_shared(),
+            },
+            scoring_func: softmax(),
+            aux_loss_alpha: experts.map_or_else(default_aux_loss_alpha, |experts| {
+                experts.router_aux_loss_coef
+            }),
+            norm_topk_prob: true,
+        }
+    }
+
+    fn read(self, intermediate_size: usize) -> Result<Option<ExpertsConfig>, FieldError> {
+        if !self.use_moe {
+            return Ok(None);
+        }
+        if self.scoring_func != "softmax" {
+            let found = format!("\"{}\"", self.scoring_func);
+            return Err(FieldError::new("scoring_func", found, "softmax"));
+        }
+        Ok(Some(ExpertsConfig {
+            num_experts: self.n_routed_experts,
+            num_experts_per_tok: self.num_experts_per_tok,
+            moe_intermediate_size: intermediate_size,
+            num_shared_experts: usize::from(!self.n_shared_experts.is_null()),
+            // A single weight is left as it is, whatever the field says.
+            norm_topk_prob: self.norm_topk_prob && self.num_experts_per_tok > 1,
+            has_score_correction_bias: false,
+            dense_layers: Vec::new(),
+            router_aux_loss_coef: self.aux_loss_alpha,
+        }))
+    }
 }
 
 /// What MiniMind v1's `LMConfig` says of the same model.
@@ -35,6 +100,7 @@ pub(crate) fn render(config: &ModelConfig) -> String {
         multiple_of: default_multiple_of(),
         norm_eps: config.rms_norm_eps,
         max_seq_len: config.max_position_embeddings,
+        experts: MiniMindV1Experts::of(config),
     })
 }
 
@@ -45,8 +111,12 @@ impl TryFrom<MiniMindV1Json> for ModelConfig {
         let hidden_dim = json
             .hidden_dim
             .unwrap_or_else(|| (8 * json.dim / 3).next_multiple_of(json.multiple_of.max(1)));
+        let experts = json.experts.read(hidden_dim)?;
         let config = Self {
-            model_type: ModelType::Llama,
+            model_type: match &experts {
+                Some(_) => ModelType::Ernie45Moe,
+                None => ModelType::Llama,
+            },
             vocab_size: json.vocab_size,
             hidden_size: json.dim,
             intermediate_size: hidden_dim,
@@ -57,6 +127,7 @@ impl TryFrom<MiniMindV1Json> for ModelConfig {
             max_position_embeddings: json.max_seq_len,
             rms_norm_eps: json.norm_eps,
             rope_theta: ROPE_THETA,
+            experts,
             rope_scaling: None,
             tie_word_embeddings: true,
             initializer_range: default_initializer_range(),
@@ -72,4 +143,28 @@ impl TryFrom<MiniMindV1Json> for ModelConfig {
 
 fn default_multiple_of() -> usize {
     64
+}
+
+fn default_aux_loss_alpha() -> f64 {
+    0.01
+}
+
+fn some_shared() -> Value {
+    Value::Bool(true)
+}
+
+fn softmax() -> String {
+    "softmax".to_owned()
+}
+
+fn two() -> usize {
+    2
+}
+
+fn four() -> usize {
+    4
+}
+
+fn yes() -> bool {
+    true
 }

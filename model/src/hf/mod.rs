@@ -4,6 +4,7 @@
 
 pub(crate) mod config_json;
 mod error;
+mod experts_json;
 mod minimind_v1;
 mod names;
 pub(crate) mod safetensors;
@@ -16,6 +17,7 @@ use std::path::Path;
 use burn::prelude::*;
 
 pub use self::error::HfError;
+pub(crate) use self::experts_json::SparseRun;
 pub use self::names::WeightLayout;
 use self::safetensors::{FileTensor, StoredTensor};
 use crate::causal_lm::CausalLm;
@@ -38,10 +40,11 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
         config.eos_token_id = stop_ids;
     }
     let mut stored = safetensors::read_folder(dir)?;
-    let layout = WeightLayout::detect(stored.keys().map(String::as_str));
+    let layout = WeightLayout::detect(stored.keys().map(String::as_str), &config);
     if config.tie_word_embeddings {
         drop_tied_head(layout, &mut stored)?;
     }
+    drop_zero_biases(&config, &mut stored);
 
     let model = fill_params(CausalLm::empty(&config, device), |path, shape| {
         let name = layout.tensor_name(path);
@@ -82,7 +85,8 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
 pub fn save_model(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
     let config = model.config();
     let config_text = config_json::render(config);
-    save_folder(model, dir, &config_text, WeightLayout::HuggingFace)
+    let layout = WeightLayout::of_hugging_face(config);
+    save_folder(model, dir, &config_text, layout)
 }
 
 /// Writes the same folder with MiniMind v1's field names, tensor names and row order.
@@ -93,7 +97,20 @@ pub fn save_model(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
 pub fn save_minimind_v1(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
     let config = model.config();
     for (part, is_there) in [
-        ("query and key norms", config.model_type == ModelType::Qwen3),
+        ("query and key norms", config.model_type.has_qk_norm()),
+        (
+            "another scoring function than softmax",
+            config.model_type == ModelType::Glm4Moe,
+        ),
+        (
+            "experts of another width, several shared ones, a bias or dense layers among them",
+            config.experts.as_ref().is_some_and(|experts| {
+                experts.moe_intermediate_size != config.intermediate_size
+                    || experts.num_shared_experts > 1
+                    || experts.has_score_correction_bias
+                    || !experts.dense_layers.is_empty()
+            }),
+        ),
         ("a separate output head", !config.tie_word_embeddings),
         ("a context extension", config.rope_scaling.is_some()),
         (
@@ -138,7 +155,7 @@ fn save_folder(
         return Err(HfError::Packed);
     }
     let config = model.config();
-    let tensors: BTreeMap<_, _> = named_params(model)
+    let mut tensors: BTreeMap<_, _> = named_params(model)
         .into_iter()
         .map(|param| {
             let shape = layout.tensor_shape(&param.path, &param.shape);
@@ -149,6 +166,9 @@ fn save_folder(
             )
         })
         .collect();
+    if layout == WeightLayout::Ernie45 {
+        tensors.extend(zero_biases(config));
+    }
 
     fs::create_dir_all(dir).map_err(|source| HfError::Write {
         path: dir.to_path_buf(),
@@ -197,4 +217,42 @@ fn drop_tied_head(
         }),
         _ => Ok(()),
     }
+}
+
+/// The biases that an Ernie 4.5 always has, where ours has none: zeros change nothing.
+fn zero_biases(config: &ModelConfig) -> Vec<(String, FileTensor)> {
+    let missing = |layer: &usize| {
+        let experts = config.experts_of(*layer);
+        experts.is_some_and(|experts| !experts.has_score_correction_bias)
+    };
+    let num_experts = config
+        .experts
+        .as_ref()
+        .map_or(0, |experts| experts.num_experts);
+    (0..config.num_hidden_layers)
+        .filter(missing)
+        .map(|layer| {
+            let bias = FileTensor {
+                shape: vec![1, num_experts],
+                values: vec![0.0; num_experts],
+            };
+            (WeightLayout::Ernie45.tensor_name(&bias_path(layer)), bias)
+        })
+        .collect()
+}
+
+/// Forgets the biases of a file that the model has no place for, where they change nothing.
+fn drop_zero_biases(config: &ModelConfig, stored: &mut BTreeMap<String, StoredTensor>) {
+    for (name, zeros) in zero_biases(config) {
+        if stored
+            .get(&name)
+            .is_some_and(|bias| bias.values == zeros.values)
+        {
+            stored.remove(&name);
+        }
+    }
+}
+
+fn bias_path(layer: usize) -> String {
+    format!("layers.{layer}.mlp.gate.e_score_correction_bias")
 }

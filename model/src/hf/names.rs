@@ -4,7 +4,7 @@
 //! rotates neighbouring features of a head, Hugging Face and this house rotate features half a head
 //! apart: with the rows of its query and key weights reordered, a v1 model is a Llama model.
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, ModelType};
 
 /// Whose names and row order a weight file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,10 +13,12 @@ pub enum WeightLayout {
     HuggingFace,
     /// `layers.0.attention.wq.weight`, features of a pair next to each other.
     MiniMindV1,
+    /// Hugging Face's names for an Ernie 4.5, features of a pair next to each other.
+    Ernie45,
 }
 
 /// Our field and MiniMind v1's. Hugging Face's names are ours, behind `model.`.
-const MINIMIND_V1_NAMES: [(&str, &str); 12] = [
+const MINIMIND_V1_NAMES: [(&str, &str); 13] = [
     ("embed_tokens", "tok_embeddings"),
     ("input_layernorm", "attention_norm"),
     ("self_attn.q_proj", "attention.wq"),
@@ -24,6 +26,7 @@ const MINIMIND_V1_NAMES: [(&str, &str); 12] = [
     ("self_attn.v_proj", "attention.wv"),
     ("self_attn.o_proj", "attention.wo"),
     ("post_attention_layernorm", "ffn_norm"),
+    ("mlp.gate", "feed_forward.gate"),
     ("mlp.gate_proj", "feed_forward.w1"),
     ("mlp.down_proj", "feed_forward.w2"),
     ("mlp.up_proj", "feed_forward.w3"),
@@ -31,14 +34,26 @@ const MINIMIND_V1_NAMES: [(&str, &str); 12] = [
     ("lm_head", "output"),
 ];
 
+/// The end of the bias's path, which is its name in most classes, and Ernie 4.5's.
+const BIAS: &str = "gate.e_score_correction_bias";
+const ERNIE_BIAS: &str = "moe_statics.e_score_correction_bias";
+
 impl WeightLayout {
-    /// The layout that a file's tensor names belong to.
-    pub fn detect<'a>(mut names: impl Iterator<Item = &'a str>) -> Self {
+    /// The layout of a file with these tensors, of a model of this shape.
+    pub fn detect<'a>(mut names: impl Iterator<Item = &'a str>, config: &ModelConfig) -> Self {
         let minimind = Self::MiniMindV1.tensor_name("embed_tokens.weight");
         if names.any(|name| name == minimind) {
             Self::MiniMindV1
         } else {
-            Self::HuggingFace
+            Self::of_hugging_face(config)
+        }
+    }
+
+    /// The layout that `transformers` reads a model of this shape in.
+    pub fn of_hugging_face(config: &ModelConfig) -> Self {
+        match config.model_type {
+            ModelType::Ernie45Moe => Self::Ernie45,
+            _ => Self::HuggingFace,
         }
     }
 
@@ -49,16 +64,18 @@ impl WeightLayout {
     /// If the layout has no such parameter: MiniMind v1 has no query and key norms.
     pub fn tensor_name(self, path: &str) -> String {
         match self {
-            Self::HuggingFace if path.starts_with("lm_head.") => path.to_owned(),
+            Self::HuggingFace | Self::Ernie45 if path.starts_with("lm_head.") => path.to_owned(),
+            Self::Ernie45 => format!("model.{}", path.replace(BIAS, ERNIE_BIAS)),
             Self::HuggingFace => format!("model.{path}"),
             Self::MiniMindV1 => {
                 let (layer, field) = split_layer(path);
                 let field = field.strip_suffix(".weight").unwrap_or(field);
-                let (_, name) = MINIMIND_V1_NAMES
-                    .into_iter()
-                    .find(|(ours, _)| *ours == field)
-                    .unwrap_or_else(|| panic!("minimind v1 has no {field}"));
-                format!("{layer}{name}.weight")
+                if let Some((expert, projection)) = split_expert(field) {
+                    let name = minimind_v1_name(&format!("mlp.{projection}"));
+                    let name = name.trim_start_matches("feed_forward.");
+                    return format!("{layer}feed_forward.{expert}.{name}.weight");
+                }
+                format!("{layer}{}.weight", minimind_v1_name(field))
             }
         }
     }
@@ -67,6 +84,7 @@ impl WeightLayout {
     pub fn tensor_shape(self, path: &str, shape: &[usize]) -> Vec<usize> {
         match shape {
             [inputs, outputs] if is_linear(path) => vec![*outputs, *inputs],
+            [experts] if self == Self::Ernie45 && path.ends_with(BIAS) => vec![1, *experts],
             _ => shape.to_vec(),
         }
     }
@@ -112,13 +130,27 @@ impl WeightLayout {
     }
 
     fn reorders(self, path: &str) -> bool {
-        self == Self::MiniMindV1
+        self != Self::HuggingFace
             && (path.ends_with("q_proj.weight") || path.ends_with("k_proj.weight"))
     }
 }
 
 fn is_linear(path: &str) -> bool {
-    path.ends_with("_proj.weight") || path == "lm_head.weight"
+    path.ends_with("_proj.weight") || path.ends_with("mlp.gate.weight") || path == "lm_head.weight"
+}
+
+/// `mlp.experts.3.up_proj` into `experts.3` and `up_proj`.
+fn split_expert(field: &str) -> Option<(&str, &str)> {
+    let field = field.strip_prefix("mlp.")?;
+    let (expert, projection) = field.rsplit_once('.')?;
+    expert.contains("experts").then_some((expert, projection))
+}
+
+fn minimind_v1_name(field: &str) -> &'static str {
+    let name = MINIMIND_V1_NAMES
+        .into_iter()
+        .find(|(ours, _)| *ours == field);
+    name.map_or_else(|| panic!("minimind v1 has no {field}"), |(_, name)| name)
 }
 
 /// `layers.3.mlp.up_proj.weight` into `layers.3.` and `mlp.up_proj.weight`.
@@ -179,6 +211,35 @@ mod tests {
         let minimind = WeightLayout::MiniMindV1.tensor_name(path);
         assert_eq!(hugging_face, "model.layers.11.mlp.down_proj.weight");
         assert_eq!(minimind, "layers.11.feed_forward.w2.weight");
+    }
+
+    /// Names written by hand from the three projects' state dictionaries.
+    #[test]
+    fn an_expert_has_its_name_in_every_layout() {
+        let name = |path| {
+            use WeightLayout::{Ernie45, HuggingFace, MiniMindV1};
+            [HuggingFace, Ernie45, MiniMindV1].map(|layout| layout.tensor_name(path))
+        };
+        assert_eq!(
+            name("layers.1.mlp.experts.3.up_proj.weight"),
+            [
+                "model.layers.1.mlp.experts.3.up_proj.weight",
+                "model.layers.1.mlp.experts.3.up_proj.weight",
+                "layers.1.feed_forward.experts.3.w3.weight",
+            ]
+        );
+        assert_eq!(
+            name("layers.1.mlp.shared_experts.gate_proj.weight")[2],
+            "layers.1.feed_forward.shared_experts.w1.weight"
+        );
+        assert_eq!(
+            name("layers.1.mlp.gate.weight")[2],
+            "layers.1.feed_forward.gate.weight"
+        );
+        assert_eq!(
+            WeightLayout::Ernie45.tensor_name("layers.1.mlp.gate.e_score_correction_bias"),
+            "model.layers.1.mlp.moe_statics.e_score_correction_bias"
+        );
     }
 
     /// Pairs (0, 1), (2, 3), (4, 5) of one head of six become (0, 3), (1, 4), (2, 5).

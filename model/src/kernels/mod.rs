@@ -10,6 +10,7 @@
 )]
 
 pub mod causal_attention;
+pub mod experts;
 mod flex;
 pub mod linear;
 pub mod linear_cross_entropy;

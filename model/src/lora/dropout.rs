@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::params::path_hash;
 
-/// Number of the forward pass that draws masks, shared by all of a model's adapters; while there is
-/// none, nothing is dropped.
+/// Number of the forward pass that draws masks and noise, shared by all parts of a model; while
+/// there is none, nothing is drawn.
 #[derive(Debug, Clone, Default)]
 pub struct DropoutPass(Arc<AtomicU64>);
 
@@ -25,7 +25,8 @@ impl DropoutPass {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    fn number(&self) -> Option<u64> {
+    /// Number of the pass under way.
+    pub(crate) fn number(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|&pass| pass > 0)
     }
 }

@@ -20,20 +20,20 @@ pub use self::dropout::DropoutPass;
 pub use self::peft::{AdapterError, load_adapter, save_adapter};
 use crate::causal_lm::CausalLm;
 use crate::config::ModelConfig;
+use crate::feed_forward::FeedForward;
 use crate::kernels;
 use crate::linear::Linear;
 use crate::params::path_hash;
 
-/// The projections of a layer that adapters may stand beside, with the field that holds each.
-const PROJECTIONS: [&str; 7] = [
+/// The projections of a layer's attention that adapters may stand beside.
+const ATTENTION: [&str; 4] = [
     "self_attn.q_proj",
     "self_attn.k_proj",
     "self_attn.v_proj",
     "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
 ];
+/// Those of its feed-forward networks.
+const FEED_FORWARD: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
 
 /// Which adapters a model gets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,11 @@ pub enum LoraError {
         target: String,
     },
     /// A target stands for no projection of the model.
-    #[error("no projection is called `{target}`, expected one of {}", PROJECTIONS.join(", "))]
+    #[error(
+        "no projection is called `{target}`, expected one of {}, mlp.{}",
+        ATTENTION.join(", "),
+        FEED_FORWARD.join(", mlp.")
+    )]
     NoSuchTarget {
         /// Target as asked for.
         target: String,
@@ -203,18 +207,18 @@ impl CausalLm {
     pub fn has_adapters(&self) -> bool {
         let adapted = |linear: &Linear| !linear.adapters.is_empty();
         self.layers.iter().any(|layer| {
-            let (attention, mlp) = (&layer.self_attn, &layer.mlp);
-            [
+            let attention = &layer.self_attn;
+            let projections = [
                 &attention.q_proj,
                 &attention.k_proj,
                 &attention.v_proj,
                 &attention.o_proj,
-                &mlp.gate_proj,
-                &mlp.up_proj,
-                &mlp.down_proj,
-            ]
-            .into_iter()
-            .any(adapted)
+            ];
+            let networks = layer.mlp.networks();
+            projections
+                .into_iter()
+                .chain(networks.flat_map(FeedForward::projections))
+                .any(adapted)
         })
     }
 
@@ -224,19 +228,18 @@ impl CausalLm {
             .iter_mut()
             .enumerate()
             .flat_map(|(index, layer)| {
-                let (attention, mlp) = (&mut layer.self_attn, &mut layer.mlp);
+                let attention = &mut layer.self_attn;
                 let linears = [
                     &mut attention.q_proj,
                     &mut attention.k_proj,
                     &mut attention.v_proj,
                     &mut attention.o_proj,
-                    &mut mlp.gate_proj,
-                    &mut mlp.up_proj,
-                    &mut mlp.down_proj,
                 ];
-                PROJECTIONS
+                ATTENTION
+                    .map(str::to_owned)
                     .into_iter()
                     .zip(linears)
+                    .chain(layer.mlp.projections_mut())
                     .map(move |(name, linear)| (format!("layers.{index}.{name}"), linear))
             })
     }
@@ -248,26 +251,49 @@ impl CausalLm {
 ///
 /// A target that is no pattern.
 pub fn num_adapter_params(model: &ModelConfig, config: &LoraConfig) -> Result<usize, LoraError> {
-    let (hidden, intermediate) = (model.hidden_size, model.intermediate_size);
+    let mut num_params = 0;
+    for layer in 0..model.num_hidden_layers {
+        for (path, width) in projection_widths(model, layer) {
+            if config.matches(&path)? {
+                num_params += config.rank * width;
+            }
+        }
+    }
+    Ok(num_params)
+}
+
+/// Inputs and outputs together of every projection of a layer, with its path.
+fn projection_widths(model: &ModelConfig, layer: usize) -> Vec<(String, usize)> {
+    let hidden = model.hidden_size;
     let (query, key_value) = (model.query_width(), model.key_value_width());
     let widths = [
         hidden + query,
         hidden + key_value,
         hidden + key_value,
         query + hidden,
-        hidden + intermediate,
-        hidden + intermediate,
-        intermediate + hidden,
     ];
-    let mut num_params = 0;
-    for index in 0..model.num_hidden_layers {
-        for (name, width) in PROJECTIONS.into_iter().zip(widths) {
-            if config.matches(&format!("layers.{index}.{name}"))? {
-                num_params += config.rank * width;
+    let attention = ATTENTION.map(|name| format!("layers.{layer}.{name}"));
+    let mut all: Vec<_> = attention.into_iter().zip(widths).collect();
+    let mut add_network = |path: &str, width: usize| {
+        for name in FEED_FORWARD {
+            all.push((format!("layers.{layer}.{path}.{name}"), hidden + width));
+        }
+    };
+    match model.experts_of(layer) {
+        Some(experts) => {
+            for expert in 0..experts.num_experts {
+                add_network(
+                    &format!("mlp.experts.{expert}"),
+                    experts.moe_intermediate_size,
+                );
+            }
+            if experts.num_shared_experts > 0 {
+                add_network("mlp.shared_experts", experts.shared_intermediate_size());
             }
         }
+        None => add_network("mlp", model.intermediate_size),
     }
-    Ok(num_params)
+    all
 }
 
 /// Uniform draws in ±1/√`inputs`, from a stream of the path's own.

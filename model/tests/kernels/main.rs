@@ -4,6 +4,7 @@
 mod check;
 
 mod causal_attention;
+mod experts;
 mod linear;
 mod linear_cross_entropy;
 mod rms_norm;

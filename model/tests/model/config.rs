@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use crate::fixture::golden_json;
 
 /// Counts by MiniMind's own programs; `debug` by hand:
-/// `512·64 + 2·(2·64·(64+32) + 2·16 + 3·64·192 + 2·64) + 64`.
+/// `512·64 + 2·(2·64·(64+32) + 2·16 + 3·64·192 + 2·64) + 64`, `debug-moe` likewise:
+/// `512·64 + 2·(2·64·(64+32) + 64·4 + 4 + 5·3·64·64 + 2·64) + 64`.
 #[test]
 fn presets_have_their_exact_parameter_counts() {
     for (name, num_params) in [
@@ -22,8 +23,25 @@ fn presets_have_their_exact_parameter_counts() {
         ("v1-108m", 108_749_568),
         ("v3-64m", 63_912_192),
         ("debug", 131_456),
+        ("v1-26m-moe", 96_100_864),
+        ("v1-26m-moe-2shared", 113_402_368),
+        ("v3-198m-moe", 198_416_640),
+        ("debug-moe", 181_064),
     ] {
         assert_eq!(preset(name).num_params(), num_params, "{name}");
+    }
+}
+
+/// Counts by MiniMind's own programs; a dense model's tokens meet all of it.
+#[test]
+fn a_token_meets_its_own_experts_only() {
+    for (name, num_params) in [
+        ("v1-26m", 26_878_464),
+        ("v1-26m-moe", 61_497_856),
+        ("v1-26m-moe-2shared", 78_799_360),
+        ("v3-198m-moe", 63_936_768),
+    ] {
+        assert_eq!(preset(name).num_active_params(), num_params, "{name}");
     }
 }
 
@@ -192,7 +210,12 @@ fn a_field_that_does_not_fit_is_named() {
             "160",
             "less than vocab_size 160",
         ),
-        ("model_type", json!("gpt2"), "\"gpt2\"", "llama or qwen3"),
+        (
+            "model_type",
+            json!("gpt2"),
+            "\"gpt2\"",
+            "llama, qwen3, qwen3_moe, ernie4_5_moe or glm4_moe",
+        ),
         ("hidden_act", json!("gelu"), "\"gelu\"", "silu"),
         ("attention_bias", json!(true), "true", "false"),
         (

@@ -142,7 +142,7 @@ fn parameter_ids_are_the_same_in_every_model_of_a_shape() {
         model
             .layers
             .iter()
-            .map(|l| l.mlp.up_proj.weight.id)
+            .map(|l| l.mlp.dense().unwrap().up_proj.weight.id)
             .collect()
     };
     let (a, b): (Vec<_>, Vec<_>) = (

@@ -21,6 +21,9 @@ fn a_saved_folder_holds_the_tensors_it_was_loaded_from() {
         "hf_qwen3_head_dim",
         "hf_llama_yarn",
         "v3_yarn",
+        "hf_qwen3_moe",
+        "hf_ernie_moe",
+        "hf_glm4_moe",
     ] {
         let model = golden_model(name, &device);
         let dir = TempDir::new().unwrap();
@@ -42,16 +45,19 @@ fn a_saved_folder_holds_the_tensors_it_was_loaded_from() {
 #[test]
 fn a_minimind_v1_folder_survives_the_way_in_and_out() {
     let device = Device::flex();
-    let model = golden_model("v1_dense", &device);
-    let dir = TempDir::new().unwrap();
-    save_minimind_v1(&model, dir.path()).unwrap();
+    for name in ["v1_dense", "v1_moe"] {
+        let model = golden_model(name, &device);
+        let dir = TempDir::new().unwrap();
+        save_minimind_v1(&model, dir.path()).unwrap();
 
-    let original = recorded(&golden("v1_dense").join("model.safetensors"));
-    assert_eq!(recorded(&dir.path().join("model.safetensors")), original);
-    assert_eq!(
-        load_model(dir.path(), &device).unwrap().config(),
-        model.config()
-    );
+        let original = recorded(&golden(name).join("model.safetensors"));
+        assert_eq!(recorded(&dir.path().join("model.safetensors")), original);
+        assert_eq!(
+            load_model(dir.path(), &device).unwrap().config(),
+            model.config(),
+            "{name}"
+        );
+    }
 }
 
 /// The Llama folder of a v1 model has other rows in wq and wk, and is the same model.

@@ -6,12 +6,15 @@ use burn::prelude::*;
 
 use crate::fixture::{golden, golden_json, golden_model, greedy, logits, max_difference, recorded};
 
-const FOLDERS: [&str; 5] = [
+const FOLDERS: [&str; 8] = [
     "hf_llama",
     "hf_llama_untied",
     "hf_qwen3",
     "hf_qwen3_head_dim",
     "hf_llama_yarn",
+    "hf_qwen3_moe",
+    "hf_ernie_moe",
+    "hf_glm4_moe",
 ];
 const LOGITS: f32 = 2e-5;
 /// The recorded continuations begin with the first tokens of the first row.

@@ -212,7 +212,7 @@ fn adapters_that_do_not_fit_are_refused() {
             .to_string();
         message.replace(&format!("{}/", dir.path().display()), "")
     };
-    let other = golden_model("v3_dense", &device);
+    let other = golden_model("hf_qwen3_head_dim", &device);
     assert!(
         message(&other).starts_with("adapter_model.safetensors: base_model.model.model.layers.")
     );

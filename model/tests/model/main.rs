@@ -7,6 +7,7 @@
 
 mod config;
 mod decoder;
+mod experts;
 mod fixture;
 mod folder_copy;
 mod folders;

@@ -7,19 +7,24 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
+use model::config::ModelType;
+use model::experts::{RoutedTokens, Routing};
 use model::hf::WeightLayout;
 use model::kernels::linear_cross_entropy;
 use model::{CausalLm, ModelConfig};
 
 use crate::fixture::{
-    Recorded, golden, golden_json, golden_model, greedy, hidden, int_tensor, l2_norm, logits,
-    max_difference, recorded,
+    Recorded, golden, golden_json, golden_model, greedy, int_tensor, l2_norm, logits,
+    max_difference, recorded, whole_rows,
 };
 
-const GOLDENS: [(&str, WeightLayout); 3] = [
+const GOLDENS: [(&str, WeightLayout); 6] = [
     ("v1_dense", WeightLayout::MiniMindV1),
     ("v3_dense", WeightLayout::HuggingFace),
     ("v3_yarn", WeightLayout::HuggingFace),
+    ("v1_moe", WeightLayout::MiniMindV1),
+    ("v3_moe_top1", WeightLayout::HuggingFace),
+    ("v3_moe_top2", WeightLayout::HuggingFace),
 ];
 const LOGITS: f32 = 5e-5;
 const LOSS: f64 = 1e-5;
@@ -121,13 +126,37 @@ impl Batch {
     }
 
     fn loss(&self, model: &CausalLm, device: &Device) -> Tensor<1> {
-        let hidden = hidden(model, &self.input_ids, device);
+        let embedded = model
+            .embed_tokens
+            .forward(int_tensor(&self.input_ids, device)); // [B, T, D]
+        let positions = int_tensor(&whole_rows(&self.input_ids), device);
+        let (hidden, routings) = model.forward_embedded(embedded, positions);
         let [batch, len, width] = hidden.dims();
         let labels = int_tensor(std::slice::from_ref(&self.labels), device).squeeze_dim::<1>(0);
         let num_supervised = self.labels.iter().filter(|label| **label >= 0).count();
         let hidden = hidden.reshape([batch * len, width]);
-        linear_cross_entropy(hidden, model.lm_head_weight(), labels) / num_supervised as f32
+        let nll = linear_cross_entropy(hidden, model.lm_head_weight(), labels);
+        let losses = routings
+            .iter()
+            .map(|(_, routing)| balance_loss(model.config(), routing, [batch, len]));
+        losses.fold(nll / num_supervised as f32, |sum, loss| sum + loss)
     }
+}
+
+/// The auxiliary loss as the two MiniMinds have it, every row and every token counting alike.
+fn balance_loss(config: &ModelConfig, routing: &Routing, [batch, len]: [usize; 2]) -> Tensor<1> {
+    let experts = config.experts.as_ref().unwrap();
+    let tokens = RoutedTokens {
+        is_text: vec![true; batch * len],
+        row_weights: vec![1.0 / batch as f32; batch],
+    };
+    let scoring = config.model_type.scoring_func();
+    let loss = match config.model_type {
+        ModelType::Ernie45Moe => routing.sequence_balance(&tokens, scoring),
+        // MiniMind-3 does not divide the loads by the experts per token.
+        _ => routing.batch_balance(&tokens, scoring) * experts.num_experts_per_tok as f32,
+    };
+    loss * experts.router_aux_loss_coef
 }
 
 fn assert_close(found: f64, expected: f64, tolerance: f64, label: &str) {

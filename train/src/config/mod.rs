@@ -4,14 +4,18 @@
 mod chat;
 mod difference;
 mod error;
+mod exam;
 mod length;
+mod router;
 mod sections;
 mod text;
 
 pub use chat::{ChatDataSection, DistillSection, LoraSection, NeftuneSection};
 pub use difference::{FieldDifference, differences_that_matter};
 pub use error::ConfigError;
+pub use exam::{ExamFolder, ExamSection, ExamStyle};
 pub use length::{Length, LengthError};
+pub use router::{BalanceKind, RouterSection};
 pub use sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
     ValidationSection,
@@ -79,12 +83,16 @@ pub struct LoopConfig {
     pub train: TrainSection,
     /// Update rule.
     pub optimizer: OptimizerConfig,
+    /// Balance of a mixture of experts.
+    pub router: RouterSection,
     /// Learning rate over the run.
     pub schedule: ScheduleConfig,
     /// Scoring of held-out documents.
     pub validation: ValidationSection,
     /// Texts written on the way.
     pub samples: SamplesSection,
+    /// Questions put on the way.
+    pub exam: ExamSection,
     /// Saving.
     pub checkpoint: CheckpointSection,
     /// Steps that cannot be trusted.
@@ -110,12 +118,16 @@ macro_rules! stage_config {
             pub train: TrainSection,
             /// How gradients become updates.
             pub optimizer: OptimizerConfig,
+            /// How a mixture of experts is kept in balance; a model without experts does not read it.
+            pub router: RouterSection,
             /// How the learning rate moves over the run.
             pub schedule: ScheduleConfig,
             /// How often the held-out documents are scored.
             pub validation: ValidationSection,
             /// What the model writes while it learns.
             pub samples: SamplesSection,
+            /// What the model is asked while it learns.
+            pub exam: ExamSection,
             /// When the run is saved, and how much of it is kept.
             pub checkpoint: CheckpointSection,
             /// What happens when a step cannot be trusted.
@@ -144,9 +156,11 @@ macro_rules! stage_config {
                 LoopConfig {
                     train: self.train.clone(),
                     optimizer: self.optimizer.clone(),
+                    router: self.router.clone(),
                     schedule: self.schedule.clone(),
                     validation: self.validation.clone(),
                     samples: self.samples.clone(),
+                    exam: self.exam.clone(),
                     checkpoint: self.checkpoint.clone(),
                     guard: self.guard.clone(),
                     report: self.report.clone(),
@@ -206,6 +220,7 @@ impl LoopConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.train.validate()?;
         self.optimizer.validate()?;
+        self.router.validate()?;
         self.schedule.validate()?;
         self.samples.validate()?;
         self.checkpoint.validate()?;

@@ -17,6 +17,9 @@ pub struct ModelSection {
     /// Folder with weights to start from (a run's final/ or a Hugging Face model); empty when
     /// `config` is given.
     pub from: PathBuf,
+    /// Folder of a dense model whose feed-forward network every expert of `config` starts as;
+    /// empty for none.
+    pub upcycle: PathBuf,
 }
 
 impl ModelSection {
@@ -26,6 +29,11 @@ impl ModelSection {
     ///
     /// Names both fields when none or both are given.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        if !self.upcycle.as_os_str().is_empty() && self.config.as_os_str().is_empty() {
+            let found = self.upcycle.display();
+            let expected = "nothing, since model.config is empty";
+            return Err(ConfigError::field("model.upcycle", found, expected));
+        }
         match (
             self.config.as_os_str().is_empty(),
             self.from.as_os_str().is_empty(),

@@ -6,6 +6,8 @@ use dataset::source::SourceConfig;
 use documented::DocumentedFields;
 use serde::Serialize;
 
+use super::exam::ExamSection;
+use super::router::RouterSection;
 use super::sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
     ValidationSection,
@@ -29,9 +31,11 @@ pub(super) fn shared_field_doc(section: &str, field: &str) -> Option<&'static st
         "tokenizer" => TokenizerSection::get_field_docs(field),
         "train" => TrainSection::get_field_docs(field),
         "optimizer" => OptimizerConfig::get_field_docs(field),
+        "router" => RouterSection::get_field_docs(field),
         "schedule" => ScheduleConfig::get_field_docs(field),
         "validation" => ValidationSection::get_field_docs(field),
         "samples" => SamplesSection::get_field_docs(field),
+        "exam" => ExamSection::get_field_docs(field),
         "checkpoint" => CheckpointSection::get_field_docs(field),
         "guard" => GuardSection::get_field_docs(field),
         "report" => ReportConfig::get_field_docs(field),

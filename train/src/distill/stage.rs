@@ -6,6 +6,7 @@ use burn::optim::GradientsParams;
 use burn::prelude::*;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use model::CausalLm;
+use model::experts::Routing;
 use serde_json::Value;
 
 use super::loss::{distill_loss, divergence, divergence_of_likeliest};
@@ -34,13 +35,24 @@ pub(super) fn trained_slots(batch: &TokenBatch) -> (Vec<i32>, Vec<i32>) {
 
 /// Logits of some of a batch's slots, `[S, V]`.
 pub(super) fn logits_of_slots(model: &CausalLm, batch: &TokenBatch, slots: &[i32]) -> Tensor<2> {
+    routed_logits_of_slots(model, batch, slots).0
+}
+
+/// The same, and where the routers of the layers that have one sent the tokens.
+fn routed_logits_of_slots(
+    model: &CausalLm,
+    batch: &TokenBatch,
+    slots: &[i32],
+) -> (Tensor<2>, Vec<(usize, Routing)>) {
     let device = model.lm_head_weight().device();
     let tensors = to_device(batch, &device);
-    let hidden = model.forward(tensors.input_ids, tensors.positions); // [B, T, D]
+    let embedded = model.embed_tokens.forward(tensors.input_ids); // [B, T, D]
+    let (hidden, routings) = model.forward_embedded(embedded, tensors.positions); // [B, T, D]
     let [rows, len, hidden_size] = hidden.dims();
     let hidden = hidden.reshape([rows * len, hidden_size]); // [B * T, D]
     let hidden = hidden.select(0, Tensor::from_ints(slots, &device)); // [S, D]
-    hidden.matmul(model.lm_head_weight().transpose()) // [S, V]
+    let logits = hidden.matmul(model.lm_head_weight().transpose()); // [S, V]
+    (logits, routings)
 }
 
 impl Stage for DistillStage {
@@ -65,7 +77,7 @@ impl Stage for DistillStage {
     fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
         let device = model.embed_tokens.weight.device();
         let (slots, labels) = trained_slots(&batch);
-        let logits = logits_of_slots(model, &batch, &slots); // [S, V]
+        let (logits, routings) = routed_logits_of_slots(model, &batch, &slots); // [S, V]
         let temperature = self.teacher.temperature;
         let divergence = if let Some(likeliest) = self.teacher.likeliest(&batch) {
             divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
@@ -75,10 +87,19 @@ impl Stage for DistillStage {
         }; // [1]
         let labels = Tensor::from_ints(labels.as_slice(), &device); // [S]
         let loss = distill_loss(logits, labels, divergence, self.alpha, temperature); // [1]
-        let grads = GradientsParams::from_grads(loss.backward(), model);
+        let (added, routing) = match self.inner.router_terms(model, &batch) {
+            Some(terms) => terms.judge_all(model, &routings),
+            None => (None, Vec::new()),
+        };
+        let total = match added {
+            Some(added) => loss.clone() + added,
+            None => loss.clone(),
+        }; // [1]
+        let grads = GradientsParams::from_grads(total.backward(), model);
         SummedGradients {
             loss: loss.inner(),
             grads,
+            routing,
         }
     }
 

@@ -7,15 +7,17 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SampleReport, StepReport, ValidationReport};
+use super::{ExamReport, ExpertsReport, SampleReport, StepReport, ValidationReport};
 
 /// A line to be written; its `kind` is the variant's name.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(super) enum Record<'a> {
     Step(&'a StepReport),
+    Experts(&'a ExpertsReport),
     Validation(&'a ValidationReport),
     Sample(&'a SampleReport),
+    Exam(&'a ExamReport),
     Note { step: u64, text: &'a str },
 }
 
@@ -35,7 +37,7 @@ impl Record<'_> {
                 ("loss", report.loss),
                 ("bits_per_byte", report.bits_per_byte),
             ],
-            Self::Sample(_) | Self::Note { .. } => Vec::new(),
+            Self::Experts(_) | Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
         }
     }
 
@@ -64,12 +66,16 @@ pub(super) enum Row {
         loss: Option<f64>,
         lr: Option<f64>,
     },
+    Experts(ExpertsReport),
     Validation {
         step: u64,
         loss: Option<f64>,
         bits_per_byte: Option<f64>,
     },
     Sample {
+        step: u64,
+    },
+    Exam {
         step: u64,
     },
     Note {
@@ -83,7 +89,9 @@ impl Row {
             Self::Step { step, .. }
             | Self::Validation { step, .. }
             | Self::Sample { step }
+            | Self::Exam { step }
             | Self::Note { step } => *step,
+            Self::Experts(report) => report.step,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that fails later (a full disk) says so once, and training goes on.
 
 mod curve;
+mod experts;
 mod metrics;
 mod plot;
 mod progress;
@@ -15,10 +16,13 @@ use std::{fs, io};
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
-use self::metrics::{MetricsFile, Record};
+use self::experts::LoadMap;
+pub use self::experts::{ExpertsReport, LayerReport};
+use self::metrics::{MetricsFile, Record, Row};
 use self::plot::Plot;
 use self::progress::Progress;
 use self::tensorboard::EventFile;
+use crate::examiner::ExamScore;
 
 /// How often and where a run reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
@@ -28,7 +32,8 @@ pub struct ReportConfig {
     pub log_every: u64,
     /// Write TensorBoard event files to the folder `events` of the run.
     pub tensorboard: bool,
-    /// Draw the learning curve into `loss.png` of the run at every validation and checkpoint.
+    /// Draw the learning curve into `loss.png` of the run at every validation and checkpoint, and
+    /// the loads of experts, where there are any, into `experts.png`.
     pub plot: bool,
     /// Show no progress on the terminal; warnings are still shown.
     pub quiet: bool,
@@ -97,6 +102,16 @@ pub struct SampleReport {
     pub text: String,
 }
 
+/// Score of an exam that the model in training has sat.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExamReport {
+    /// Optimizer steps done before the exam.
+    pub step: u64,
+    /// Right answers and their interval.
+    #[serde(flatten)]
+    pub score: ExamScore,
+}
+
 /// Why the reports of a run could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -119,6 +134,7 @@ pub struct Reporter {
     metrics: MetricsFile,
     events: Option<EventFile>,
     plot: Option<Plot>,
+    load_map: Option<LoadMap>,
 }
 
 impl Reporter {
@@ -156,22 +172,23 @@ impl Reporter {
             None
         };
 
-        let plot = if config.plot {
-            let mut plot = Plot::new(run_dir);
-            if resume_from_step.is_some() {
-                metrics::for_each_row(&metrics_path, |row| plot.record_row(&row))
-                    .map_err(|source| open_error(&metrics_path, source))?;
-            }
-            Some(plot)
-        } else {
-            None
-        };
+        let mut plot = config.plot.then(|| Plot::new(run_dir));
+        let mut load_map = config.plot.then(|| LoadMap::new(run_dir));
+        if let (Some(plot), Some(map), Some(_)) = (&mut plot, &mut load_map, resume_from_step) {
+            let draw_again = |row: Row| match &row {
+                Row::Experts(report) => map.record(report),
+                row => plot.record_row(row),
+            };
+            metrics::for_each_row(&metrics_path, draw_again)
+                .map_err(|source| open_error(&metrics_path, source))?;
+        }
 
         let mut reporter = Self {
             progress: Progress::new(config, resume_from_step.unwrap_or(0)),
             metrics,
             events,
             plot,
+            load_map,
         };
         if num_broken > 0 {
             let step = resume_from_step.unwrap_or(0);
@@ -193,6 +210,15 @@ impl Reporter {
         }
     }
 
+    /// Passes on the work of a step's experts.
+    pub fn record_experts(&mut self, report: &ExpertsReport) {
+        self.append(&Record::Experts(report));
+        self.write_events(|events| events.write_experts(report));
+        if let Some(map) = &mut self.load_map {
+            map.record(report);
+        }
+    }
+
     /// Passes on the result of a validation and redraws the curve.
     pub fn record_validation(&mut self, report: &ValidationReport) {
         self.progress.validation(report);
@@ -209,6 +235,13 @@ impl Reporter {
         self.progress.sample(report);
         self.append(&Record::Sample(report));
         self.write_events(|events| events.write_sample(report));
+    }
+
+    /// Passes on the score of an exam.
+    pub fn record_exam(&mut self, report: &ExamReport) {
+        self.progress.exam(report);
+        self.append(&Record::Exam(report));
+        self.write_events(|events| events.write_exam(report));
     }
 
     /// Shows and records a remark on the run: a skipped step, a checkpoint written, a stop.
@@ -264,6 +297,13 @@ impl Reporter {
             self.plot = None;
             self.progress
                 .warn(&format!("loss.png is no longer drawn: {error}"));
+        }
+        if let Some(map) = &self.load_map
+            && let Err(error) = map.draw()
+        {
+            self.load_map = None;
+            self.progress
+                .warn(&format!("experts.png is no longer drawn: {error}"));
         }
     }
 }

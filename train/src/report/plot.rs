@@ -16,7 +16,7 @@ use super::curve::{bounds, push_finite, smooth, thin};
 use super::metrics::Row;
 
 type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
-type PlotError = Box<dyn Error + Send + Sync>;
+pub(super) type PlotError = Box<dyn Error + Send + Sync>;
 
 /// Drawn at twice the size and averaged down, because thick lines come out with rough edges.
 const DRAWN: (u32, u32) = (2 * SIZE.0, 2 * SIZE.1);
@@ -79,7 +79,7 @@ impl Plot {
                 loss,
                 bits_per_byte,
             } => self.record_validation(step, number(loss), number(bits_per_byte)),
-            Row::Sample { .. } | Row::Note { .. } => {}
+            Row::Experts(_) | Row::Sample { .. } | Row::Exam { .. } | Row::Note { .. } => {}
         }
     }
 
@@ -89,9 +89,7 @@ impl Plot {
             return Ok(());
         };
         let steps = first.0.min(1)..last.0.max(first.0 + 1);
-        if register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT).is_err() {
-            return Err("the embedded font is not valid".into());
-        }
+        register_plot_font()?;
         let mut drawn = vec![0; 3 * (DRAWN.0 * DRAWN.1) as usize];
         {
             let canvas = BitMapBackend::with_buffer(&mut drawn, DRAWN).into_drawing_area();
@@ -228,6 +226,12 @@ impl Plot {
         chart.draw_series(LineSeries::new(thin(&self.lr), RATE.stroke_width(6)))?;
         Ok(())
     }
+}
+
+/// Makes the embedded font the one that is drawn with.
+pub(super) fn register_plot_font() -> Result<(), PlotError> {
+    register_font("sans-serif", FontStyle::Normal, UBUNTU_LIGHT)
+        .map_err(|_| "the embedded font is not valid".into())
 }
 
 fn draw_caption(area: &Canvas<'_>, text: &'static str) -> Result<(), PlotError> {

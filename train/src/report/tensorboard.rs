@@ -21,7 +21,7 @@ use tensorboard_proto::types::DataType;
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary::scalar;
 
-use super::{SampleReport, StepReport, ValidationReport};
+use super::{ExamReport, ExpertsReport, SampleReport, StepReport, ValidationReport};
 
 /// Characters of a prompt that name its series.
 const MAX_TAG_CHARS: usize = 60;
@@ -78,6 +78,26 @@ impl EventFile {
         )
     }
 
+    pub(super) fn write_experts(&mut self, report: &ExpertsReport) -> io::Result<()> {
+        let [entropy, balance, violation, worst] = report.summary();
+        let mut summary = summary_of(&[
+            ("experts/entropy", entropy),
+            ("experts/balance", balance),
+            ("experts/max_violation", violation),
+            ("experts/worst_max_violation", worst),
+            ("experts/dropped", report.dropped as f64),
+        ]);
+        for layer in &report.layers {
+            let total = layer.loads.iter().sum::<u64>().max(1) as f64;
+            for (expert, load) in layer.loads.iter().enumerate() {
+                let tag = format!("expert_load/layer_{}/expert_{expert}", layer.layer);
+                let share = summary_of(&[(&tag, *load as f64 / total)]).take_value();
+                summary.mut_value().extend(share);
+            }
+        }
+        self.write_summary(report.step, summary)
+    }
+
     pub(super) fn write_validation(&mut self, report: &ValidationReport) -> io::Result<()> {
         self.write_summary(
             report.step,
@@ -102,6 +122,12 @@ impl EventFile {
         let lines: Vec<String> = text.lines().map(|line| format!("    {line}\n")).collect();
         let summary = text_summary(&format!("samples/{name}"), &lines.concat());
         self.write_summary(report.step, summary)
+    }
+
+    pub(super) fn write_exam(&mut self, report: &ExamReport) -> io::Result<()> {
+        let score = &report.score;
+        let tag = format!("exam/{}", score.exam);
+        self.write_summary(report.step, summary_of(&[(&tag, score.accuracy)]))
     }
 
     /// Waits until the events are on the disk.

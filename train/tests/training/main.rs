@@ -1,6 +1,7 @@
 //! The training loop on a tiny model: accumulation, resume, guard, stop.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod experts;
 mod packing;
 mod synthetic;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::prelude::*;
-use model::CausalLm;
+use model::{CausalLm, ModelConfig};
 use serde_json::json;
 use synthetic::{Mishap, SyntheticStage, model_config};
 use train::checkpoint::{self, TrainState};
@@ -46,11 +47,21 @@ fn loop_config(grad_accumulation_steps: usize) -> LoopConfig {
 }
 
 /// A trainer in a folder, going on from the newest checkpoint in it.
-fn trainer(run: &Path, mut stage: SyntheticStage, end: End) -> Trainer<SyntheticStage> {
+fn trainer(run: &Path, stage: SyntheticStage, end: End) -> Trainer<SyntheticStage> {
+    trainer_of(&model_config(), run, stage, end)
+}
+
+/// The same for a model of any shape.
+fn trainer_of(
+    model_config: &ModelConfig,
+    run: &Path,
+    mut stage: SyntheticStage,
+    end: End,
+) -> Trainer<SyntheticStage> {
     let config = loop_config(2);
     let stop = stage.stop.clone();
     let run = RunFolder::open(run, IfExists::Resume).unwrap();
-    let mut model = CausalLm::new(&model_config(), 1, &device());
+    let mut model = CausalLm::new(model_config, 1, &device());
     let mut optimizer = Optimizer::new(config.optimizer.clone());
     let mut state = TrainState::new(stage.cursor(), "data".to_owned(), json!({}));
     if let Some(folder) = checkpoint::newest(run.path()).unwrap() {
@@ -71,6 +82,7 @@ fn trainer(run: &Path, mut stage: SyntheticStage, end: End) -> Trainer<Synthetic
         state,
         run,
         reporter,
+        examiner: None,
         stop,
     })
 }
@@ -85,7 +97,14 @@ fn weights(model: &CausalLm) -> Vec<f32> {
     let parts = [
         model.embed_tokens.weight.val().into_data(),
         layer.self_attn.q_proj.weight.val().into_data(),
-        layer.mlp.down_proj.weight.val().into_data(),
+        layer
+            .mlp
+            .dense()
+            .unwrap()
+            .down_proj
+            .weight
+            .val()
+            .into_data(),
     ];
     parts
         .iter()

@@ -53,7 +53,7 @@ fn packed_and_unpacked_give_the_same_loss_and_gradients() {
         for param in [
             &model.embed_tokens.weight,
             &model.layers[0].self_attn.q_proj.weight,
-            &model.layers[1].mlp.down_proj.weight,
+            &model.layers[1].mlp.dense().unwrap().down_proj.weight,
         ] {
             let gradient = summed.grads.get::<2>(param.id).unwrap();
             gradients.extend(gradient.into_data().iter::<f64>());

@@ -9,9 +9,12 @@ use burn::optim::GradientsParams;
 use burn::prelude::*;
 use dataset::batch::{IGNORE_INDEX, PADDING_DOCUMENT, TokenBatch};
 use model::CausalLm;
-use model::config::ModelConfig;
+use model::config::{ModelConfig, ModelType};
+use model::experts::ExpertsConfig;
 use serde_json::Value;
+use train::config::RouterSection;
 use train::loss::to_device;
+use train::routing::RouterTerms;
 use train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
 use train::validate::HeldOutLoss;
 
@@ -39,6 +42,23 @@ pub(crate) fn model_config() -> ModelConfig {
     .unwrap()
 }
 
+/// The same with four experts in the second layer, two per token, a shared one, and biases.
+pub(crate) fn experts_config() -> ModelConfig {
+    let mut config = model_config();
+    config.model_type = ModelType::Ernie45Moe;
+    config.experts = Some(ExpertsConfig {
+        num_experts: 4,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: 12,
+        num_shared_experts: 1,
+        norm_topk_prob: true,
+        has_score_correction_bias: true,
+        dense_layers: vec![0],
+        router_aux_loss_coef: 0.01,
+    });
+    config
+}
+
 /// What goes wrong, and in which batches, counted from 0.
 pub(crate) enum Mishap {
     None,
@@ -52,6 +72,8 @@ pub(crate) enum Mishap {
 pub(crate) struct SyntheticStage {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) mishap: Mishap,
+    pub(crate) router: RouterSection,
+    pub(crate) recomputes: bool,
     /// Losses that the next validations find, from the back; without any there is no held-out split.
     pub(crate) held_out: Vec<f64>,
     rows_per_batch: usize,
@@ -63,6 +85,8 @@ impl SyntheticStage {
         Self {
             stop: Arc::new(AtomicBool::new(false)),
             mishap: Mishap::None,
+            router: RouterSection::default(),
+            recomputes: false,
             held_out: Vec::new(),
             rows_per_batch,
             num_batches: 0,
@@ -139,7 +163,11 @@ impl Stage for SyntheticStage {
 
     fn gradients(&self, model: &CausalLm, batch: SyntheticBatch) -> SummedGradients {
         let device = model.lm_head_weight().device();
-        let mut summed = gradients_of_tokens(model, to_device(&batch.tokens, &device), false);
+        let mut tensors = to_device(&batch.tokens, &device);
+        if model.config().experts.is_some() {
+            tensors.router = Some(RouterTerms::new(&self.router, &batch.tokens));
+        }
+        let mut summed = gradients_of_tokens(model, tensors, self.recomputes);
         match &self.mishap {
             Mishap::NanInBatches(_) if batch.goes_wrong => {
                 summed.loss = summed.loss.mul_scalar(f32::NAN);

@@ -36,17 +36,33 @@ fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
     let rows = rows_of(&x);
     let [[num_rows, inputs], [_, outputs]] = [rows.dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
-    let few = num_rows > 0 && outputs > 0 && few_rows::has_few_rows(&shape);
-    if let (true, Some(values)) = (few, matrix.row_major()) {
-        few_rows::times_row_major(&mut out, x.storage::<f32>(), values, inputs);
-    } else if let (true, Some(values)) = (few, matrix.transposed().row_major()) {
-        few_rows::times_transposed(&mut out, x.storage::<f32>(), values, inputs);
-    } else {
-        matmul(&mut out, rows, matrix, Into::Place);
-    }
+    let few = few_rows::has_few_rows(&shape);
+    product(&mut out, x.storage::<f32>(), inputs, matrix, few);
     let last = shape.num_dims() - 1;
     shape[last] = outputs;
     tensor_of(out, shape)
+}
+
+/// Rows of `inputs` numbers times a matrix, as few or many of them as there are.
+///
+/// # Panics
+///
+/// When the shapes disagree.
+pub(crate) fn rows_product(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>) {
+    let few = few_rows::has_few_rows(&[x.len() / inputs, inputs]);
+    product(out, x, inputs, matrix, few);
+}
+
+fn product(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>, few: bool) {
+    let num_rows = x.len() / inputs;
+    let few = few && !out.is_empty();
+    if let (true, Some(values)) = (few, matrix.row_major()) {
+        few_rows::times_row_major(out, x, values, inputs);
+    } else if let (true, Some(values)) = (few, matrix.transposed().row_major()) {
+        few_rows::times_transposed(out, x, values, inputs);
+    } else {
+        matmul(out, Matrix::new(x, num_rows, inputs), matrix, Into::Place);
+    }
 }
 
 /// A contiguous tensor as one row per element of the axes before the last.

@@ -18,6 +18,7 @@ use burn::prelude::*;
 
 use crate::kernels::flex::is_flex_f32;
 
+pub(crate) use cpu::rows_product;
 pub(crate) use packed::packed_product;
 
 /// Multiplies the last axis by a weight.

@@ -23,10 +23,7 @@ impl SwigluOps for Flex {
         }
         let gate_values = gate.storage::<f32>();
         let mut out = unzeroed(gate_values.len());
-        out.par_chunks_mut(CHUNK_ELEMENTS)
-            .zip(gate_values.par_chunks(CHUNK_ELEMENTS))
-            .zip(up_values.par_chunks(CHUNK_ELEMENTS))
-            .for_each(|((out, gate), up)| vectorized(Forward { gate, up, out }));
+        swiglu_into(&mut out, gate_values, up_values);
         tensor_of(out, gate.shape())
     }
 }
@@ -41,13 +38,29 @@ impl SwigluBackwardOps for Flex {
         // gradients. Should somebody still hold them, `storage_mut` copies first.
         let (mut gate, mut up, grad) = (contiguous(gate), contiguous(up), contiguous(grad));
         let grad_values = grad.storage::<f32>();
-        gate.storage_mut::<f32>()
-            .par_chunks_mut(CHUNK_ELEMENTS)
-            .zip(up.storage_mut::<f32>().par_chunks_mut(CHUNK_ELEMENTS))
-            .zip(grad_values.par_chunks(CHUNK_ELEMENTS))
-            .for_each(|((gate, up), grad)| vectorized(BackwardInPlace { gate, up, grad }));
+        swiglu_backward_in_place(
+            gate.storage_mut::<f32>(),
+            up.storage_mut::<f32>(),
+            grad_values,
+        );
         (gate, up)
     }
+}
+
+/// Writes `gate * sigmoid(gate) * up`, on all threads.
+pub(crate) fn swiglu_into(out: &mut [f32], gate: &[f32], up: &[f32]) {
+    out.par_chunks_mut(CHUNK_ELEMENTS)
+        .zip(gate.par_chunks(CHUNK_ELEMENTS))
+        .zip(up.par_chunks(CHUNK_ELEMENTS))
+        .for_each(|((out, gate), up)| vectorized(Forward { gate, up, out }));
+}
+
+/// Replaces gate and up by their gradients, on all threads.
+pub(crate) fn swiglu_backward_in_place(gate: &mut [f32], up: &mut [f32], grad: &[f32]) {
+    gate.par_chunks_mut(CHUNK_ELEMENTS)
+        .zip(up.par_chunks_mut(CHUNK_ELEMENTS))
+        .zip(grad.par_chunks(CHUNK_ELEMENTS))
+        .for_each(|((gate, up), grad)| vectorized(BackwardInPlace { gate, up, grad }));
 }
 
 struct Forward<'a> {

@@ -18,6 +18,8 @@ use burn::prelude::*;
 
 use crate::kernels::flex::is_flex_f32;
 
+pub(crate) use cpu::{swiglu_backward_in_place, swiglu_into};
+
 /// Multiplies the up projection by the SiLU of the gate projection.
 ///
 /// `gate * sigmoid(gate) * up`

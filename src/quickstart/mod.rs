@@ -2,6 +2,9 @@
 //! it another name, exam. It calls the very functions that the stages call, with configs of the same
 //! kind.
 
+mod rename;
+mod report;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,25 +19,24 @@ use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
 use serde_json::json;
 use train::config::{LoraSftConfig, PretrainConfig, SftConfig};
-use train::run::{Outcome, RunOptions, RunSummary};
+use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
 use crate::config::{parse_config, toml_path};
 use crate::device::pick_device;
-use crate::exam::{Score, sit_exam, sit_second_turns};
+use crate::exam::{sit_exam, sit_second_turns};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::tokenizer_stage::TokenizerConfig;
+use crate::world_exam::sit_world_exam;
 
-const MODEL: &str = include_str!("../configs/model/quickstart.json");
-const TOKENIZER: &str = include_str!("../configs/0-tokenizer.quickstart.toml");
-const PRETRAIN: &str = include_str!("../configs/1-pretrain.quickstart.toml");
-const FULL_SFT: &str = include_str!("../configs/3-full_sft.quickstart.toml");
-const LORA_SFT: &str = include_str!("../configs/4-lora_sft.quickstart.toml");
+use rename::{renamed_exam, renamed_rows};
+use report::report;
 
-/// What the adapters teach: the names that the model is given, in the place of those it had.
-const NEW_NAMES: [(&str, &str); 2] = [("Ember", "Nova"), ("小火苗", "小星星")];
-/// Rows without a name among each row with one that the adapters learn from: sums must stay.
-const NUM_REHEARSED: usize = 6;
+const MODEL: &str = include_str!("../../configs/model/quickstart.json");
+const TOKENIZER: &str = include_str!("../../configs/0-tokenizer.quickstart.toml");
+const PRETRAIN: &str = include_str!("../../configs/1-pretrain.quickstart.toml");
+const FULL_SFT: &str = include_str!("../../configs/3-full_sft.quickstart.toml");
+const LORA_SFT: &str = include_str!("../../configs/4-lora_sft.quickstart.toml");
 
 /// The command line of the quickstart.
 #[derive(Debug, Clone, Args)]
@@ -100,6 +102,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let options = |out_dir: &Path| RunOptions {
         out_dir: out_dir.to_owned(),
         if_exists: IfExists::Overwrite,
+        examiner: None,
         device: device.clone(),
         stop: stop.clone(),
     };
@@ -127,32 +130,40 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     };
     eprintln!("quickstart: examining the models");
     let engine = Engine::load(&chat.final_dir, &device)?;
-    let mut scores = sit_exam(&engine, &playground.exam)?;
-    let sums = items_of(&playground.exam, Task::Sum);
-    scores.extend(sit_second_turns(&engine, &sums, "2nd turn")?);
+    let is_sum = |item: &&ExamItem| item.task == Task::Sum;
+    let sums: Vec<ExamItem> = playground.exam.iter().filter(is_sum).cloned().collect();
     let renamed_engine = Engine::load(&renamed.final_dir, &device)?;
-    let mut renamed_exam = sums;
-    renamed_exam.extend(items_of(&playground.exam, Task::Identity));
-    for item in &mut renamed_exam {
-        item.answer = with_new_names(&item.answer);
-    }
-    let renamed_scores = sit_exam(&renamed_engine, &renamed_exam)?;
-    let secs = started.elapsed().as_secs_f64();
-    let report = report(
-        &engine,
-        &[
-            ("1-pretrain", &base),
-            ("3-full_sft", &chat),
-            ("4-lora_sft", &renamed),
-        ],
-        &[("held out", &scores[..]), ("renamed", &renamed_scores[..])],
-        secs,
-    );
+    let exams = [
+        ("held out", sit_exam(&engine, &playground.exam)?),
+        ("2nd turn", sit_second_turns(&engine, &sums)?),
+        (
+            "renamed",
+            sit_exam(&renamed_engine, &renamed_exam(&playground))?,
+        ),
+    ];
+    let stages = [
+        ("1-pretrain", &base),
+        ("3-full_sft", &chat),
+        ("4-lora_sft", &renamed),
+    ];
+    let num_params = engine.model.config().num_params();
+    let report = report(num_params, &stages, &exams, started.elapsed());
+    let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
+    let report = format!("{report}\n{world}");
     print!("{report}");
     println!(
         "\ntalk to it:  kindling chat --model {}",
         chat.final_dir.display()
     );
+    let answers = exams.iter().flat_map(|(name, scores)| {
+        let answers = scores.iter().flat_map(|score| &score.answers);
+        answers.map(move |answer| {
+            let mut line = json!(answer);
+            line["exam"] = json!(name);
+            line
+        })
+    });
+    paths.write_lines("exam_answers.jsonl", answers)?;
     let path = args.out.join("report.txt");
     fs::write(&path, report).with_context(|| path.display().to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -270,36 +281,6 @@ fn plain_turns(row: &[Message]) -> String {
     text
 }
 
-/// The rows in which the model says a name, with the new ones in them, and some rows between.
-fn renamed_rows(rows: &[Vec<Message>]) -> Vec<Vec<Message>> {
-    let has_name = |row: &Vec<Message>| {
-        let mut names = NEW_NAMES.iter();
-        names.any(|(old, _)| row.iter().any(|turn| turn.content.contains(old)))
-    };
-    let (named, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| has_name(row));
-    let others = others.into_iter().take(NUM_REHEARSED * named.len());
-    let rename = |row: &Vec<Message>| {
-        let turns = row.iter().cloned();
-        turns
-            .map(|mut turn| {
-                turn.content = with_new_names(&turn.content);
-                turn
-            })
-            .collect()
-    };
-    named.into_iter().chain(others).map(rename).collect()
-}
-
-fn with_new_names(text: &str) -> String {
-    let names = NEW_NAMES.iter();
-    names.fold(text.to_owned(), |text, (old, new)| text.replace(old, new))
-}
-
-fn items_of(exam: &[ExamItem], task: Task) -> Vec<ExamItem> {
-    let items = exam.iter().filter(|item| item.task == task);
-    items.cloned().collect()
-}
-
 fn train_tokenizer(paths: &Paths) -> Result<()> {
     let documents = toml_path(&paths.data.join("documents.jsonl"));
     let turns = toml_path(&paths.data.join("turns.jsonl"));
@@ -315,46 +296,4 @@ fn train_tokenizer(paths: &Paths) -> Result<()> {
     let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
     trained.tokenizer.save(&paths.tokenizer)?;
     Ok(())
-}
-
-/// What was trained and what it learned, as a table.
-fn report(
-    engine: &Engine,
-    stages: &[(&str, &RunSummary)],
-    exams: &[(&str, &[Score])],
-    secs: f64,
-) -> String {
-    let mut lines = vec![format!(
-        "model: {} parameters",
-        engine.model.config().num_params()
-    )];
-    lines.push(String::new());
-    lines.push(format!(
-        "{:<12}{:>8}{:>12}{:>11}{:>9}",
-        "stage", "steps", "tokens", "tokens/s", "minutes"
-    ));
-    for (name, summary) in stages {
-        let speed = summary.tokens as f64 / summary.train_secs.max(f64::MIN_POSITIVE);
-        let minutes = summary.total_secs / 60.0;
-        let (steps, tokens) = (summary.steps, summary.tokens);
-        lines.push(format!(
-            "{name:<12}{steps:>8}{tokens:>12}{speed:>11.0}{minutes:>9.1}"
-        ));
-    }
-    for (name, scores) in exams {
-        lines.push(String::new());
-        lines.push(format!(
-            "{:<12}{:>8}{:>12}   {}",
-            name, "right", "exact-match", "for example"
-        ));
-        for score in *scores {
-            let share = format!("{:.0} %", 100.0 * score.share());
-            let right = format!("{}/{}", score.num_right, score.num_items);
-            let (task, example) = (&score.name, &score.example);
-            lines.push(format!("{task:<12}{right:>8}{share:>12}   {example}"));
-        }
-    }
-    lines.push(String::new());
-    lines.push(format!("{:.1} minutes in all", secs / 60.0));
-    lines.join("\n") + "\n"
 }

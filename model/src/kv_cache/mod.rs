@@ -58,6 +58,56 @@ impl KvCache {
         self.layers.first().map_or(0, |layer| layer.num_rows)
     }
 
+    /// A cache of several rows that each begin with what the one row of this cache has read: row
+    /// `r` with its first `lens[r]` slots, moved to the right so that all rows end in one slot.
+    ///
+    /// What lies left of a shorter row is padding that no position sees.
+    ///
+    /// # Panics
+    ///
+    /// If there is no row, this cache holds several, or a length is over its slots.
+    #[must_use]
+    pub fn beginnings(&self, lens: &[usize], capacity: usize) -> Self {
+        let longest = *lens.iter().max().expect("a cache has rows");
+        assert!(
+            longest <= self.num_slots(),
+            "a beginning of {longest} slots of {}",
+            self.num_slots()
+        );
+        let beginnings_of = |stored: &Option<Tensor<4>>| {
+            let stored = stored.as_ref().expect("every write puts the storage back");
+            let [num_rows, _, num_heads, head_size] = stored.dims();
+            assert_eq!(num_rows, 1, "only one row has one beginning");
+            let shape = [lens.len(), capacity.max(longest), num_heads, head_size];
+            let mut storage = Tensor::zeros(shape, &stored.device()); // [B, capacity, K, H]
+            for (row, &len) in lens.iter().enumerate().filter(|&(_, &len)| len > 0) {
+                let beginning = stored
+                    .clone()
+                    .slice([0..1, 0..len, 0..num_heads, 0..head_size]); // [1, S, K, H]
+                let slots = longest - len..longest;
+                storage = storage
+                    .slice_assign([row..row + 1, slots, 0..num_heads, 0..head_size], beginning);
+            }
+            Some(storage)
+        };
+        let layers = self.layers.iter().map(|layer| LayerCache {
+            keys: beginnings_of(&layer.keys),
+            values: beginnings_of(&layer.values),
+            num_rows: lens.len(),
+            num_slots: longest,
+        });
+        Self {
+            layers: layers.collect(),
+        }
+    }
+
+    /// Forgets the slots of every row from this one on.
+    pub fn truncate(&mut self, num_slots: usize) {
+        for layer in &mut self.layers {
+            layer.num_slots = layer.num_slots.min(num_slots);
+        }
+    }
+
     /// Number of slots filled in each row, padding included.
     pub fn num_slots(&self) -> usize {
         self.layers.first().map_or(0, |layer| layer.num_slots)
@@ -271,118 +321,4 @@ fn relocated(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layer(capacity: usize) -> LayerCache {
-        let device = Device::flex();
-        let storage = || Some(Tensor::zeros([2, capacity, 1, 2], &device));
-        LayerCache {
-            keys: storage(),
-            values: storage(),
-            num_rows: 2,
-            num_slots: 0,
-        }
-    }
-
-    /// `[2, T, 1, 2]` with row, slot and axis readable from the number.
-    fn slots(range: std::ops::Range<usize>) -> Tensor<4> {
-        let len = range.len();
-        let numbers: Vec<f32> = (0..2)
-            .flat_map(|row| range.clone().map(move |slot| (row, slot)))
-            .flat_map(|(row, slot)| [0, 1].map(|axis| (100 * row + 10 * slot + axis) as f32))
-            .collect();
-        Tensor::from_data(TensorData::new(numbers, [2, len, 1, 2]), &Device::flex())
-    }
-
-    fn assert_same(found: Tensor<4>, expected: Tensor<4>) {
-        found.into_data().assert_eq(&expected.into_data(), true);
-    }
-
-    /// Values are the keys' negatives, so that swapping them would show.
-    #[test]
-    fn appended_slots_come_back_in_order() {
-        let mut layer = layer(5);
-        layer.append(slots(0..3), slots(0..3).neg());
-        let (keys, values) = layer.append(slots(3..4), slots(3..4).neg());
-        assert_same(keys, slots(0..4));
-        assert_same(values, slots(0..4).neg());
-    }
-
-    /// Capacity 2 is passed by the second append.
-    #[test]
-    fn a_full_cache_grows_and_keeps_its_slots() {
-        let mut layer = layer(2);
-        layer.append(slots(0..2), slots(0..2));
-        layer.append(slots(2..3), slots(2..3));
-        let (keys, values) = layer.append(slots(3..7), slots(3..7));
-        assert_same(keys, slots(0..7));
-        assert_same(values, slots(0..7));
-    }
-
-    /// One row of `len` slots, every number of which is `mark` and the slot.
-    fn row(mark: usize, len: usize) -> LayerCache {
-        let numbers: Vec<f32> = (0..len)
-            .flat_map(|slot| [0, 1].map(|axis| (100 * mark + 10 * slot + axis) as f32))
-            .collect();
-        let data = TensorData::new(numbers, [1, len, 1, 2]);
-        let storage = Tensor::from_data(data, &Device::flex());
-        LayerCache {
-            keys: Some(storage.clone()),
-            values: Some(storage.neg()),
-            num_rows: 1,
-            num_slots: len,
-        }
-    }
-
-    /// The last `len` slots of a row.
-    fn tail(layer: &LayerCache, row: usize, len: usize) -> Vec<f32> {
-        let keys = layer.keys.clone().unwrap();
-        let slots = layer.num_slots - len..layer.num_slots;
-        let tail = keys.slice([row..row + 1, slots]);
-        tail.into_data().try_into_vec().unwrap()
-    }
-
-    /// A short row, a longer one that pushes it to the right, one more than there was room for.
-    #[test]
-    fn rows_join_at_the_end_and_leave_from_anywhere() {
-        let device = Device::flex();
-        let empty = Tensor::zeros([0, 2, 1, 2], &device);
-        let mut layer = LayerCache {
-            keys: Some(empty.clone()),
-            values: Some(empty),
-            num_rows: 0,
-            num_slots: 0,
-        };
-        layer.push_row(row(1, 2), 0);
-        layer.push_row(row(2, 3), 2);
-        layer.push_row(row(3, 1), 3);
-        assert_eq!(tail(&layer, 0, 2), [100.0, 101.0, 110.0, 111.0]);
-        assert_eq!(
-            tail(&layer, 1, 3),
-            [200.0, 201.0, 210.0, 211.0, 220.0, 221.0]
-        );
-        assert_eq!(tail(&layer, 2, 1), [300.0, 301.0]);
-
-        layer.swap_remove_row(0);
-        assert_eq!(layer.num_rows, 2);
-        assert_eq!(tail(&layer, 0, 1), [300.0, 301.0]);
-        layer.swap_remove_row(1);
-        layer.swap_remove_row(0);
-        assert_eq!((layer.num_rows, layer.num_slots), (0, 0));
-    }
-
-    /// Three rows of one slot each in a storage of four: the fifth slot needs the first three.
-    #[test]
-    fn slots_that_no_row_reads_are_given_up_before_the_storage_grows() {
-        let mut layer = layer(4);
-        layer.append(slots(0..4), slots(0..4));
-        layer.make_room(2);
-        assert_eq!((layer.num_slots, layer.room()), (2, [2, 4]));
-        assert_eq!(tail(&layer, 1, 2), [120.0, 121.0, 130.0, 131.0]);
-        layer.append(slots(4..6), slots(4..6));
-        layer.make_room(4);
-        assert_eq!((layer.num_slots, layer.room()[0]), (4, 2));
-        assert!(layer.room()[1] > 4);
-    }
-}
+mod tests;
