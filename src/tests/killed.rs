@@ -42,12 +42,13 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
     let settings = ["checkpoint.every_steps=1", "validation.every_steps=3"];
     let start = Instant::now();
     succeeds(fixture.pretrain("whole", &settings));
-    let whole = start.elapsed();
+    let mut whole = start.elapsed();
     let expected = fixture.weights_hash("whole");
 
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut num_kills = 0;
-    for round in 0..4 {
+    let mut round = 0;
+    while round < 4 || num_kills < 4 {
         let run = format!("killed-{round}");
         let start = Instant::now();
         loop {
@@ -59,7 +60,10 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
             command.arg("--resume");
             // Early kills hit the start and the first saves, late ones the end and the export.
             let delay = whole.mul_f64(rng.random_range(0.15..1.1));
+            let begun = Instant::now();
             if kill_after(spawn(command), delay) {
+                // The whole run may have been slowed by the tests beside it.
+                whole = whole.min(begun.elapsed());
                 break;
             }
             num_kills += 1;
@@ -71,8 +75,9 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
             .filter(|line| line.contains("\"kind\":\"step\""))
             .count();
         assert_eq!(num_steps, 12, "each step is reported once");
+        round += 1;
+        assert!(round < 40, "killed only {num_kills} times");
     }
-    assert!(num_kills >= 4, "killed only {num_kills} times");
 }
 
 /// SIGTERM is a request: the run saves, says so, and exits with the code of an interruption.
