@@ -8,8 +8,10 @@ use kindling::args::StageArgs;
 use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::data::{self, DataCommand};
+use kindling::eval::{self, EvalArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
+use kindling::serve::{self, ServeArgs};
 use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
@@ -36,11 +38,15 @@ enum Command {
     /// Stage 3: tune a model on conversations, all weights trained
     #[command(name = "full_sft", visible_alias = "sft")]
     FullSft(StageArgs),
+    /// Score a finished model: exams, perplexity, reports
+    Eval(EvalArgs),
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
     Distill(StageArgs),
+    /// Serve a model and its adapters: OpenAI's API and a chat page
+    Serve(ServeArgs),
     /// Look at files of conversations before training on them
     #[command(subcommand)]
     Data(DataCommand),
@@ -66,8 +72,10 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Pretrain(args) => PRETRAIN.run(args),
         Command::Chat(args) => chat::run(args).map(|()| ExitCode::SUCCESS),
         Command::FullSft(args) => FULL_SFT.run(args),
+        Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
         Command::Distill(args) => DISTILL.run(args),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+    DistillConfig, ExamSection, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
 };
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
@@ -16,12 +16,14 @@ use train::run_folder::IfExists;
 use crate::args::StageArgs;
 use crate::config::load_config;
 use crate::device::pick_device;
+use crate::examiner::examiner;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 
 /// What one stage adds to the command line that all stages share.
 pub struct TrainingStage<C> {
     /// Name of the stage: its binary, its config and its folder under out/.
     pub name: &'static str,
+    exam: fn(&C) -> &ExamSection,
     plan: fn(&C) -> Result<TrainPlan, TrainError>,
     run: fn(&C, RunOptions) -> Result<Outcome, TrainError>,
 }
@@ -29,6 +31,7 @@ pub struct TrainingStage<C> {
 /// Stage 1: raw text to a base model.
 pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
     name: train::pretrain::STAGE,
+    exam: |config| &config.exam,
     plan: train::pretrain::plan,
     run: train::pretrain::run,
 };
@@ -36,6 +39,7 @@ pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
 /// Stage 3: conversations to a chat model.
 pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
     name: train::full_sft::STAGE,
+    exam: |config| &config.exam,
     plan: train::full_sft::plan,
     run: train::full_sft::run,
 };
@@ -43,6 +47,7 @@ pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
 /// Stage 4: conversations to adapters of a chat model.
 pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
     name: train::lora_sft::STAGE,
+    exam: |config| &config.exam,
     plan: train::lora_sft::plan,
     run: train::lora_sft::run,
 };
@@ -50,18 +55,26 @@ pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
 /// Stage 9: a teacher's distribution on conversations to a smaller model.
 pub const DISTILL: TrainingStage<DistillConfig> = TrainingStage {
     name: train::distill::STAGE,
+    exam: |config| &config.exam,
     plan: train::distill::plan,
     run: train::distill::run,
 };
 
 impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
-    /// Trains by a config that is in memory.
+    /// Trains by a config that is in memory, with the exam that it asks for.
     ///
     /// # Errors
     ///
     /// A wrong config or input, or a run that broke off.
     pub fn train(&self, config: &C, options: RunOptions) -> Result<Outcome> {
-        Ok((self.run)(config, options)?)
+        let examiner = examiner((self.exam)(config))?;
+        Ok((self.run)(
+            config,
+            RunOptions {
+                examiner,
+                ..options
+            },
+        )?)
     }
 
     /// Does what the flags ask: print the config, print the plan, or train.
@@ -87,10 +100,11 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         let options = RunOptions {
             out_dir: args.out.clone().unwrap_or_else(|| run_folder(path)),
             if_exists: if_exists(args),
+            examiner: None,
             device: pick_device(&args.device)?,
             stop: stop_on_signal()?,
         };
-        Ok(match (self.run)(&config, options)? {
+        Ok(match self.train(&config, options)? {
             Outcome::Completed(summary) => {
                 print_summary(&summary);
                 ExitCode::SUCCESS

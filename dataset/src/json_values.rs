@@ -106,12 +106,9 @@ impl JsonValues {
                 break;
             }
             self.advance(byte);
-            bytes.push(byte);
-            if bytes.len() > MAX_LINE_BYTES {
-                return Err(ReadError::TooLong {
-                    path: self.path.clone(),
-                    line,
-                });
+            // The rest of a huge value is passed over, so that the next one can be read.
+            if bytes.len() <= MAX_LINE_BYTES {
+                bytes.push(byte);
             }
             let mut closes = false;
             if escaped {
@@ -134,6 +131,12 @@ impl JsonValues {
             if closes && depth == 0 {
                 break;
             }
+        }
+        if bytes.len() > MAX_LINE_BYTES {
+            return Err(ReadError::TooLong {
+                path: self.path.clone(),
+                line,
+            });
         }
         if let Err(error) = std::str::from_utf8(&bytes) {
             let before = &bytes[..error.valid_up_to()];

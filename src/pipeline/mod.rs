@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::prelude::Device;
@@ -20,6 +20,7 @@ use train::run_folder::IfExists;
 
 use crate::config::{load_config, parse_config, toml_path};
 use crate::device::pick_device;
+use crate::eval;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN, TrainingStage};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
@@ -28,6 +29,8 @@ pub use recipe::{PipelineConfig, StageConfig};
 use table::{StageSummary, table};
 
 const TOKENIZER: &str = "0-tokenizer";
+/// An evaluation of the model so far, as `kindling eval` does it.
+const EVAL: &str = "eval";
 /// What a completed stage came to, in its folder.
 const SUMMARY: &str = "summary.json";
 
@@ -70,6 +73,7 @@ pub fn run(args: &PipelineArgs) -> Result<ExitCode> {
         out,
         overrides: &args.overrides,
         device: pick_device(&args.device)?,
+        device_name: &args.device,
         stop: stop_on_signal()?,
         dry_run: args.dry_run,
         tokenizer: None,
@@ -102,6 +106,7 @@ struct Pipeline<'a> {
     out: PathBuf,
     overrides: &'a [String],
     device: Device,
+    device_name: &'a str,
     stop: Arc<AtomicBool>,
     dry_run: bool,
     /// Folder of the tokenizer that later stages read.
@@ -116,6 +121,9 @@ impl Pipeline<'_> {
     fn run_stage(&mut self, stage: &StageConfig) -> Result<bool> {
         if stage.stage == TOKENIZER {
             return self.run_tokenizer(stage).map(|()| true);
+        }
+        if stage.stage == EVAL {
+            return self.evaluate(stage);
         }
         let start = self.start_of(stage)?;
         let folder = self.out.join(&stage.name);
@@ -155,16 +163,39 @@ impl Pipeline<'_> {
         Ok(())
     }
 
+    /// Scores a model into a folder of its own; false if it was interrupted. One that is done finds
+    /// its replies there and only writes them down anew.
+    fn evaluate(&self, stage: &StageConfig) -> Result<bool> {
+        let Some((from, model)) = self.model_of(stage)? else {
+            bail!("there is no model to evaluate, expected a stage before that leaves one");
+        };
+        let folder = self.out.join(&stage.name);
+        eprintln!(
+            "pipeline: {} ({}, of {from})",
+            stage.name,
+            stage.args.join(" ")
+        );
+        let args = eval::EvalArgs::of_pipeline(&stage.args, model, &folder, self.device_name)?;
+        if !self.dry_run {
+            eval::run(&args)?;
+        }
+        Ok(!self.stop.load(Ordering::SeqCst))
+    }
+
+    /// The model that a stage starts from, with the name of the stage that left it.
+    fn model_of(&self, stage: &StageConfig) -> Result<Option<&(String, PathBuf)>> {
+        if stage.from.is_empty() {
+            return Ok(self.models.last());
+        }
+        let named = self.models.iter().find(|(name, _)| *name == stage.from);
+        let named = named.ok_or_else(|| anyhow!("{} leaves no model to start from", stage.from))?;
+        Ok(Some(named))
+    }
+
     /// Overrides that make a stage start from what earlier ones left.
     fn start_of(&self, stage: &StageConfig) -> Result<Vec<String>> {
-        let model = if stage.from.is_empty() {
-            self.models.last()
-        } else {
-            let named = self.models.iter().find(|(name, _)| *name == stage.from);
-            Some(named.ok_or_else(|| anyhow!("{} leaves no model to start from", stage.from))?)
-        };
         let mut overrides = Vec::new();
-        if let Some((_, model)) = model {
+        if let Some((_, model)) = self.model_of(stage)? {
             overrides.push(format!("model.from={}", toml_path(model)));
             overrides.push("model.config=\"\"".to_owned());
             overrides.push(format!("tokenizer.path={}", toml_path(model)));
@@ -202,6 +233,7 @@ impl Pipeline<'_> {
         let options = RunOptions {
             out_dir: folder.to_owned(),
             if_exists: IfExists::Resume,
+            examiner: None,
             device: self.device.clone(),
             stop: self.stop.clone(),
         };

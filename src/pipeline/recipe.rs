@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::TOKENIZER;
+use super::{EVAL, TOKENIZER};
 use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
 
 /// A recipe: stages in their order.
@@ -22,9 +22,10 @@ pub struct PipelineConfig {
 pub struct StageConfig {
     /// Name of its folder in the pipeline's.
     pub name: String,
-    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft or 9-distill.
+    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 9-distill or eval.
     pub stage: String,
-    /// Its settings, a TOML file.
+    /// Its settings, a TOML file; an evaluation has none.
+    #[serde(default)]
     pub config: PathBuf,
     /// Name of the earlier stage whose model it starts from; empty: the one before.
     #[serde(default)]
@@ -32,6 +33,9 @@ pub struct StageConfig {
     /// Changes of its settings, as after --set.
     #[serde(default)]
     pub set: Vec<String>,
+    /// Of an evaluation: the words after `kindling eval`, without model, folder and device.
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
 impl PipelineConfig {
@@ -69,12 +73,23 @@ impl PipelineConfig {
                 FULL_SFT.name,
                 LORA_SFT.name,
                 DISTILL.name,
+                EVAL,
             ];
             ensure!(
                 known.contains(&stage.stage.as_str()),
                 "stage {name} is {:?}, expected one of {}",
                 stage.stage,
                 known.join(", ")
+            );
+            let (given, missing) = if stage.stage == EVAL {
+                (!stage.args.is_empty(), "args")
+            } else {
+                (!stage.config.as_os_str().is_empty(), "config")
+            };
+            ensure!(
+                given,
+                "stage {name} has no {missing}, expected some for {:?}",
+                stage.stage
             );
         }
         Ok(())
@@ -106,7 +121,7 @@ mod tests {
         assert_eq!(
             refusal(&stage("a", "2-chat", "")),
             "stage a is \"2-chat\", expected one of 0-tokenizer, 1-pretrain, 3-full_sft, \
-             4-lora_sft, 9-distill"
+             4-lora_sft, 9-distill, eval"
         );
         let twice = stage("a", "1-pretrain", "") + &stage("a", "3-full_sft", "");
         assert_eq!(
@@ -116,6 +131,10 @@ mod tests {
         assert_eq!(
             refusal(&stage("a", "3-full_sft", "b")),
             "stage a starts from \"b\", expected the name of an earlier stage"
+        );
+        assert_eq!(
+            refusal("[[stages]]\nname = \"a\"\nstage = \"eval\""),
+            "stage a has no args, expected some for \"eval\""
         );
         assert_eq!(
             refusal(&stage("../a", "3-full_sft", "")),

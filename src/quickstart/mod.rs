@@ -27,6 +27,7 @@ use crate::device::pick_device;
 use crate::exam::{sit_exam, sit_second_turns};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::tokenizer_stage::TokenizerConfig;
+use crate::world_exam::sit_world_exam;
 
 use rename::{renamed_exam, renamed_rows};
 use report::report;
@@ -101,6 +102,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let options = |out_dir: &Path| RunOptions {
         out_dir: out_dir.to_owned(),
         if_exists: IfExists::Overwrite,
+        examiner: None,
         device: device.clone(),
         stop: stop.clone(),
     };
@@ -146,6 +148,8 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     ];
     let num_params = engine.model.config().num_params();
     let report = report(num_params, &stages, &exams, started.elapsed());
+    let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
+    let report = format!("{report}\n{world}");
     print!("{report}");
     println!(
         "\ntalk to it:  kindling chat --model {}",

@@ -75,7 +75,7 @@ mod tests {
     fn only_the_names_are_other_ones() {
         let playground = Playground::generate(&PlaygroundConfig {
             num_documents: 1,
-            num_rows: 400,
+            num_rows: 2000,
             num_exam_items: 4,
             ..PlaygroundConfig::default()
         });

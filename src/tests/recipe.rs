@@ -25,7 +25,7 @@ fn pipeline(fixture: &Fixture, flags: &[&str]) -> Command {
     command
 }
 
-/// Conversations, and a recipe of three stages on them.
+/// Conversations, and a recipe of three stages on them and an evaluation.
 fn recipe() -> Fixture {
     let fixture = Fixture::new();
     let mut rows = String::from("history,q,a\n");
@@ -57,6 +57,19 @@ fn recipe() -> Fixture {
              set = {set:?}"
         );
     }
+    let args = [
+        "perplexity",
+        "--data",
+        &path("text.jsonl"),
+        "--max-documents",
+        "3",
+        "--window",
+        "64",
+    ];
+    let _ = writeln!(
+        text,
+        "[[stages]]\nname = \"score\"\nstage = \"eval\"\nfrom = \"3-full_sft\"\nargs = {args:?}"
+    );
     fixture.write("recipe.toml", text);
     fixture
 }
@@ -83,6 +96,8 @@ fn a_recipe_goes_on_where_it_was() {
                 .exists()
         );
     }
+    let scores = std::fs::read_to_string(fixture.path("out/score/perplexity.json")).unwrap();
+    assert!(scores.contains("bits_per_byte"), "{scores}");
     let adapter = fixture.path("out/4-lora_sft/adapter/adapter_config.json");
     let adapter = std::fs::read_to_string(adapter).unwrap();
     assert!(adapter.contains("out/3-full_sft/final"), "{adapter}");

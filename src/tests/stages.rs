@@ -8,9 +8,11 @@
 mod bad_input;
 mod configs;
 mod data;
+mod eval;
 mod experts;
 mod fixture;
 mod killed;
 mod pipeline;
 mod readme;
 mod recipe;
+mod serve;

@@ -7,6 +7,7 @@ pub mod config;
 mod curve_inputs;
 pub mod data;
 pub mod distill;
+pub mod examiner;
 pub mod export;
 pub mod full_sft;
 mod grad_norm;

@@ -12,8 +12,10 @@ use crate::optimizer::OptimizerKind;
 const F32: u64 = 4;
 /// Rows whose logits the loss holds at a time, forward and backward.
 const LOGITS_CHUNK_ROWS: u64 = 256;
-/// The program, its tokenizer, batches on their way and the allocator's slack.
+/// The program, its tokenizer and batches on their way.
 const PROGRAM_BYTES: u64 = 96 << 20;
+/// The allocator keeps about this part of what is in use besides, in gaps between buffers.
+const SLACK: u64 = 10;
 
 /// What decides the memory of a run, besides the model.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,8 @@ pub struct MemoryEstimate {
     pub logits: u64,
     /// The program itself and the data on its way.
     pub program: u64,
+    /// What the allocator holds without use.
+    pub slack: u64,
 }
 
 impl MemoryEstimate {
@@ -99,13 +103,18 @@ impl MemoryEstimate {
             OptimizerKind::AdamW => 2 * num_params,
             OptimizerKind::Muon => 2 * embedding + matrices,
         };
-        Self {
+        let estimate = Self {
             weights: F32 * num_params,
             gradients: F32 * num_params * copies,
             optimizer: F32 * moments,
             activations,
             logits: F32 * 2 * slots.min(LOGITS_CHUNK_ROWS) * model.vocab_size as u64,
             program: PROGRAM_BYTES,
+            slack: 0,
+        };
+        Self {
+            slack: estimate.total() / SLACK,
+            ..estimate
         }
     }
 
@@ -117,6 +126,7 @@ impl MemoryEstimate {
             + self.activations
             + self.logits
             + self.program
+            + self.slack
     }
 }
 

@@ -245,6 +245,7 @@ impl fmt::Display for TrainPlan {
             ("  activations", self.memory.activations),
             ("  logits", self.memory.logits),
             ("  program", self.memory.program),
+            ("  slack", self.memory.slack),
         ] {
             row(name, Bytes(bytes).to_string())?;
         }

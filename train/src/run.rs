@@ -16,6 +16,7 @@ use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
 use crate::data::DataError;
 use crate::distill::TeacherError;
+use crate::examiner::Examiner;
 use crate::export::{ADAPTER, ExportError, export};
 use crate::optimizer::Optimizer;
 use crate::plan::TrainPlan;
@@ -33,6 +34,8 @@ pub struct RunOptions {
     pub out_dir: PathBuf,
     /// What to do when the folder holds a run already.
     pub if_exists: IfExists,
+    /// Asked while the model learns, as often as `exam.every_steps` says.
+    pub examiner: Option<Examiner>,
     /// Device to train on; autodiff is switched on where it is needed.
     pub device: Device,
     /// Set from outside to end the run after saving a checkpoint.
@@ -195,6 +198,9 @@ pub(crate) fn run<S: Stage>(
         state,
         run: folder,
         reporter,
+        examiner: options
+            .examiner
+            .map(|examiner| (examiner, start.tokenizer.clone())),
         stop: options.stop,
     });
     let end = trainer.run()?;

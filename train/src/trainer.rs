@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use burn::module::Module;
+use dataset::Tokenizer;
 use model::CausalLm;
 
 use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::LoopConfig;
+use crate::examiner::Examiner;
 use crate::guard::GuardError;
 use crate::optimizer::Optimizer;
-use crate::report::{ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport};
+use crate::report::{
+    ExamReport, ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport,
+};
 use crate::routing::loads_by_layer;
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
@@ -63,6 +68,7 @@ pub struct Trainer<S: Stage> {
     state: TrainState,
     run: RunFolder,
     reporter: Reporter,
+    examiner: Option<(Examiner, Arc<Tokenizer>)>,
     stop: Arc<AtomicBool>,
     last_validation: Option<HeldOutLoss>,
     validated_step: Option<usize>,
@@ -93,6 +99,8 @@ pub struct TrainerParts<S: Stage> {
     pub run: RunFolder,
     /// Receiver of everything that is reported.
     pub reporter: Reporter,
+    /// Asked while the model learns, with what the model reads.
+    pub examiner: Option<(Examiner, Arc<Tokenizer>)>,
     /// Set from outside to end the run after saving.
     pub stop: Arc<AtomicBool>,
 }
@@ -112,6 +120,7 @@ impl<S: Stage> Trainer<S> {
             state: parts.state,
             run: parts.run,
             reporter: parts.reporter,
+            examiner: parts.examiner,
             stop: parts.stop,
             last_validation: None,
             validated_step: None,
@@ -256,6 +265,9 @@ impl<S: Stage> Trainer<S> {
         if is_due(step, self.config.samples.every_steps) {
             self.sample();
         }
+        if is_due(step, self.config.exam.every_steps) {
+            self.examine();
+        }
         let every_secs = self.config.checkpoint.every_minutes * 60.0;
         must_save |= every_secs > 0.0 && self.last_saved.elapsed().as_secs_f64() >= every_secs;
         if must_save {
@@ -269,6 +281,7 @@ impl<S: Stage> Trainer<S> {
             self.validate()?;
         }
         self.sample();
+        self.examine();
         Ok(())
     }
 
@@ -335,6 +348,23 @@ impl<S: Stage> Trainer<S> {
             &format!("stopped after step {step}, which is saved"),
         );
         Ok(LoopEnd::Stopped)
+    }
+
+    /// Puts the exam to the model, if there is one; like samples, it never ends the run.
+    fn examine(&mut self) {
+        let Some((examiner, tokenizer)) = &self.examiner else {
+            return;
+        };
+        let step = self.state.step as u64;
+        // A model outside autodiff: what it thinks leaves no graph behind.
+        let model = here(self.model.as_ref()).valid();
+        match examiner.examine(&model, tokenizer) {
+            Ok(score) => self.reporter.record_exam(&ExamReport { step, score }),
+            Err(error) => {
+                let text = format!("the model cannot be examined: {error}");
+                self.reporter.note(step, &text);
+            }
+        }
     }
 
     fn is_over(&self) -> bool {

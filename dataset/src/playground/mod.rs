@@ -10,6 +10,7 @@
 mod animals;
 mod arithmetic;
 mod calendar;
+pub mod choices;
 mod identity;
 mod lesson;
 mod letters;

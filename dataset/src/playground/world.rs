@@ -232,6 +232,16 @@ impl Person {
     }
 }
 
+/// One thing that can be asked about everybody.
+pub(super) struct Topic {
+    /// What it is called.
+    pub(super) name: &'static str,
+    /// A question for each person, with its answer.
+    pub(super) questions: Vec<Question>,
+    /// What such a question may be answered with, right or wrong; some may be there twice.
+    pub(super) answers: Vec<String>,
+}
+
 /// The teacher who knows everybody.
 #[derive(Debug, Clone)]
 pub(super) struct World {
@@ -274,6 +284,32 @@ impl World {
             held_out: Deck::new(held_out),
             people,
         }
+    }
+
+    /// Everything that can be asked about everybody, by what is asked.
+    pub(super) fn topics(&self, language: Language) -> [Topic; 5] {
+        RELATIONS.map(|relation| {
+            let people = 0..self.people.len();
+            let questions = people.map(|person| self.ask((person, relation), language));
+            let questions: Vec<Question> = questions.collect();
+            let answers = questions.iter().map(|question| question.answer.clone());
+            let (name, answers) = match relation {
+                Relation::Owner => ("owner", answers.collect()),
+                Relation::Possession => ("possession", answers.collect()),
+                // Few colours may be somebody's; the others are wrong as well.
+                Relation::Color => (
+                    "color",
+                    COLORS.map(|color| say(color, language).to_owned()).into(),
+                ),
+                Relation::Home => ("home", answers.collect()),
+                Relation::Job => ("job", answers.collect()),
+            };
+            Topic {
+                name,
+                questions,
+                answers,
+            }
+        })
     }
 
     fn ask(&self, (person, relation): (usize, Relation), language: Language) -> Question {

@@ -96,7 +96,7 @@ fn read_value(values: &mut JsonValues) -> Result<Option<RawRow>, RowsError> {
     let (line, value) = match values.next_value() {
         Ok(None) => return Ok(None),
         Ok(Some((line, bytes))) => (line, serde_json::from_slice(&bytes).map_err(RowFault::Json)),
-        Err(error @ ReadError::NotUtf8 { .. }) => bad_row(error)?,
+        Err(error @ (ReadError::NotUtf8 { .. } | ReadError::TooLong { .. })) => bad_row(error)?,
         // Where an array is broken, nothing says where its next item begins.
         Err(error) => return Err(error.into()),
     };

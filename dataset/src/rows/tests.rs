@@ -309,13 +309,42 @@ fn bad_rows_are_named_and_passed_over() {
 
 /// A row over the limit is one bad row, not the end of the file.
 #[test]
-fn a_huge_line_is_one_bad_row() {
+fn a_huge_row_is_one_bad_row() {
     let good = r#"{"instruction": "q", "output": "a"}"#;
     let huge = "x".repeat(crate::lines::MAX_LINE_BYTES + 10);
+    let expected = [
+        "u:q;a:a;",
+        "2: longer than the limit of 67108864 bytes",
+        "u:q;a:a;",
+    ];
     let (_, rows) = read("a.jsonl", format!("{good}\n{huge}\n{good}"));
-    let chats = chats(rows);
-    assert_eq!(chats.len(), 3);
-    assert_eq!(chats[1], "2: longer than the limit of 67108864 bytes");
+    assert_eq!(chats(rows), expected);
+    let (_, rows) = read(
+        "a.json",
+        format!("[{good},\n{{\"instruction\": \"{huge}\"}},\n{good}]"),
+    );
+    assert_eq!(chats(rows), expected);
+}
+
+/// A cell that is never closed has no end after which to go on: the file is refused at its line.
+#[test]
+fn a_huge_cell_ends_the_table() {
+    let huge = "x".repeat(2 * crate::lines::MAX_LINE_BYTES);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv");
+    fs::write(
+        &path,
+        format!("history,q,a\n[],q,a\n[],q,\"{huge}\n[],q,a\n"),
+    )
+    .unwrap();
+    let mut reader = RowReader::open(&path, RowFormat::MinimindCsv).unwrap();
+    assert!(reader.next().unwrap().unwrap().row.is_ok());
+    let error = reader.next().unwrap().unwrap_err().to_string();
+    assert!(
+        error.contains("a.csv:3: longer than the limit of 67108864 bytes"),
+        "{error}"
+    );
+    assert!(reader.next().is_none());
 }
 
 /// Nothing to find a format in, or nothing that has one.

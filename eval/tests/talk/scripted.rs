@@ -28,26 +28,7 @@ const CERTAINTY: f32 = 10.0;
 /// The layer adds nothing to the embedding, which is one-hot; the head knows the successor of every
 /// token. So no byte may come twice.
 pub(crate) fn model_that_writes(last_of_prompt: char, answer: &str) -> CausalLm {
-    let config = ModelConfig {
-        model_type: ModelType::Llama,
-        vocab_size: VOCAB_SIZE,
-        hidden_size: VOCAB_SIZE,
-        intermediate_size: 4,
-        num_hidden_layers: 1,
-        num_attention_heads: 1,
-        num_key_value_heads: 1,
-        head_dim: 4,
-        max_position_embeddings: MAX_POSITIONS,
-        rms_norm_eps: 1e-6,
-        rope_theta: 1e4,
-        experts: None,
-        rope_scaling: None,
-        tie_word_embeddings: false,
-        initializer_range: 0.02,
-        bos_token_id: Some(BOS),
-        eos_token_id: vec![EOS],
-        pad_token_id: Some(0),
-    };
+    let config = config();
     let device = Device::flex();
     let mut model = CausalLm::new(&config, 0, &device);
     model.embed_tokens.weight = Param::from_tensor(Tensor::eye(VOCAB_SIZE, &device));
@@ -74,6 +55,42 @@ pub(crate) fn model_that_writes(last_of_prompt: char, answer: &str) -> CausalLm 
     let head = model.lm_head.as_mut().expect("the head is not tied");
     head.weight = Param::from_tensor(Tensor::from_data(weight, &device));
     model
+}
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        model_type: ModelType::Llama,
+        vocab_size: VOCAB_SIZE,
+        hidden_size: VOCAB_SIZE,
+        intermediate_size: 4,
+        num_hidden_layers: 1,
+        num_attention_heads: 1,
+        num_key_value_heads: 1,
+        head_dim: 4,
+        max_position_embeddings: MAX_POSITIONS,
+        rms_norm_eps: 1e-6,
+        rope_theta: 1e4,
+        experts: None,
+        rope_scaling: None,
+        tie_word_embeddings: false,
+        initializer_range: 0.02,
+        bos_token_id: Some(BOS),
+        eos_token_id: vec![EOS],
+        pad_token_id: Some(0),
+    }
+}
+
+/// A model of the same shape that knows nothing, but is sure of much.
+pub(crate) fn random_model() -> CausalLm {
+    let config = ModelConfig {
+        hidden_size: 32,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 8,
+        initializer_range: 0.6,
+        ..config()
+    };
+    CausalLm::new(&config, 5, &Device::flex())
 }
 
 pub(crate) fn token_of(byte: u8) -> u32 {

@@ -10,9 +10,10 @@ use std::fmt;
 use serde_json::Value;
 
 /// Sections and fields that do not change what is learned.
-const MAY_CHANGE: [&str; 10] = [
+const MAY_CHANGE: [&str; 11] = [
     "validation.",
     "samples.",
+    "exam.",
     "checkpoint.",
     "guard.",
     "report.",

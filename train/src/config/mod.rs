@@ -4,6 +4,7 @@
 mod chat;
 mod difference;
 mod error;
+mod exam;
 mod length;
 mod router;
 mod sections;
@@ -12,6 +13,7 @@ mod text;
 pub use chat::{ChatDataSection, DistillSection, LoraSection, NeftuneSection};
 pub use difference::{FieldDifference, differences_that_matter};
 pub use error::ConfigError;
+pub use exam::{ExamFolder, ExamSection, ExamStyle};
 pub use length::{Length, LengthError};
 pub use router::{BalanceKind, RouterSection};
 pub use sections::{
@@ -89,6 +91,8 @@ pub struct LoopConfig {
     pub validation: ValidationSection,
     /// Texts written on the way.
     pub samples: SamplesSection,
+    /// Questions put on the way.
+    pub exam: ExamSection,
     /// Saving.
     pub checkpoint: CheckpointSection,
     /// Steps that cannot be trusted.
@@ -122,6 +126,8 @@ macro_rules! stage_config {
             pub validation: ValidationSection,
             /// What the model writes while it learns.
             pub samples: SamplesSection,
+            /// What the model is asked while it learns.
+            pub exam: ExamSection,
             /// When the run is saved, and how much of it is kept.
             pub checkpoint: CheckpointSection,
             /// What happens when a step cannot be trusted.
@@ -154,6 +160,7 @@ macro_rules! stage_config {
                     schedule: self.schedule.clone(),
                     validation: self.validation.clone(),
                     samples: self.samples.clone(),
+                    exam: self.exam.clone(),
                     checkpoint: self.checkpoint.clone(),
                     guard: self.guard.clone(),
                     report: self.report.clone(),

@@ -6,6 +6,7 @@ use dataset::source::SourceConfig;
 use documented::DocumentedFields;
 use serde::Serialize;
 
+use super::exam::ExamSection;
 use super::router::RouterSection;
 use super::sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
@@ -34,6 +35,7 @@ pub(super) fn shared_field_doc(section: &str, field: &str) -> Option<&'static st
         "schedule" => ScheduleConfig::get_field_docs(field),
         "validation" => ValidationSection::get_field_docs(field),
         "samples" => SamplesSection::get_field_docs(field),
+        "exam" => ExamSection::get_field_docs(field),
         "checkpoint" => CheckpointSection::get_field_docs(field),
         "guard" => GuardSection::get_field_docs(field),
         "report" => ReportConfig::get_field_docs(field),

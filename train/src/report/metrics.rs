@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ExpertsReport, SampleReport, StepReport, ValidationReport};
+use super::{ExamReport, ExpertsReport, SampleReport, StepReport, ValidationReport};
 
 /// A line to be written; its `kind` is the variant's name.
 #[derive(Serialize)]
@@ -17,6 +17,7 @@ pub(super) enum Record<'a> {
     Experts(&'a ExpertsReport),
     Validation(&'a ValidationReport),
     Sample(&'a SampleReport),
+    Exam(&'a ExamReport),
     Note { step: u64, text: &'a str },
 }
 
@@ -36,7 +37,7 @@ impl Record<'_> {
                 ("loss", report.loss),
                 ("bits_per_byte", report.bits_per_byte),
             ],
-            Self::Experts(_) | Self::Sample(_) | Self::Note { .. } => Vec::new(),
+            Self::Experts(_) | Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
         }
     }
 
@@ -74,6 +75,9 @@ pub(super) enum Row {
     Sample {
         step: u64,
     },
+    Exam {
+        step: u64,
+    },
     Note {
         step: u64,
     },
@@ -85,6 +89,7 @@ impl Row {
             Self::Step { step, .. }
             | Self::Validation { step, .. }
             | Self::Sample { step }
+            | Self::Exam { step }
             | Self::Note { step } => *step,
             Self::Experts(report) => report.step,
         }

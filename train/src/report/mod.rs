@@ -22,6 +22,7 @@ use self::metrics::{MetricsFile, Record, Row};
 use self::plot::Plot;
 use self::progress::Progress;
 use self::tensorboard::EventFile;
+use crate::examiner::ExamScore;
 
 /// How often and where a run reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
@@ -99,6 +100,16 @@ pub struct SampleReport {
     pub prompt: String,
     /// Text the model added.
     pub text: String,
+}
+
+/// Score of an exam that the model in training has sat.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ExamReport {
+    /// Optimizer steps done before the exam.
+    pub step: u64,
+    /// Right answers and their interval.
+    #[serde(flatten)]
+    pub score: ExamScore,
 }
 
 /// Why the reports of a run could not be opened.
@@ -224,6 +235,13 @@ impl Reporter {
         self.progress.sample(report);
         self.append(&Record::Sample(report));
         self.write_events(|events| events.write_sample(report));
+    }
+
+    /// Passes on the score of an exam.
+    pub fn record_exam(&mut self, report: &ExamReport) {
+        self.progress.exam(report);
+        self.append(&Record::Exam(report));
+        self.write_events(|events| events.write_exam(report));
     }
 
     /// Shows and records a remark on the run: a skipped step, a checkpoint written, a stop.

@@ -79,7 +79,7 @@ impl Plot {
                 loss,
                 bits_per_byte,
             } => self.record_validation(step, number(loss), number(bits_per_byte)),
-            Row::Experts(_) | Row::Sample { .. } | Row::Note { .. } => {}
+            Row::Experts(_) | Row::Sample { .. } | Row::Exam { .. } | Row::Note { .. } => {}
         }
     }
 

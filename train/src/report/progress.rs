@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use burn_train::metric::state::NumericMetricState;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{ReportConfig, SampleReport, StepReport, ValidationReport};
+use super::{ExamReport, ReportConfig, SampleReport, StepReport, ValidationReport};
 
 /// Where progress is shown.
 enum Display {
@@ -91,6 +91,15 @@ impl Progress {
             report.step,
             one_line(&report.prompt),
             one_line(&report.text)
+        ));
+    }
+
+    pub(super) fn exam(&self, report: &ExamReport) {
+        let score = &report.score;
+        let [share, low, high] = [score.accuracy, score.low, score.high].map(|at| 100.0 * at);
+        self.line(&format!(
+            "step {} | {} | {} of {} right, {share:.2} % ({low:.2} to {high:.2} %)",
+            report.step, score.exam, score.num_right, score.num_total
         ));
     }
 

@@ -21,7 +21,7 @@ use tensorboard_proto::types::DataType;
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary::scalar;
 
-use super::{ExpertsReport, SampleReport, StepReport, ValidationReport};
+use super::{ExamReport, ExpertsReport, SampleReport, StepReport, ValidationReport};
 
 /// Characters of a prompt that name its series.
 const MAX_TAG_CHARS: usize = 60;
@@ -122,6 +122,12 @@ impl EventFile {
         let lines: Vec<String> = text.lines().map(|line| format!("    {line}\n")).collect();
         let summary = text_summary(&format!("samples/{name}"), &lines.concat());
         self.write_summary(report.step, summary)
+    }
+
+    pub(super) fn write_exam(&mut self, report: &ExamReport) -> io::Result<()> {
+        let score = &report.score;
+        let tag = format!("exam/{}", score.exam);
+        self.write_summary(report.step, summary_of(&[(&tag, score.accuracy)]))
     }
 
     /// Waits until the events are on the disk.

@@ -120,6 +120,7 @@ impl World {
         RunOptions {
             out_dir: self.path(run),
             if_exists,
+            examiner: None,
             device: Device::flex(),
             stop: Arc::new(AtomicBool::new(stops)),
         }

@@ -82,6 +82,7 @@ fn trainer_of(
         state,
         run,
         reporter,
+        examiner: None,
         stop,
     })
 }

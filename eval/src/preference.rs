@@ -1,0 +1,140 @@
+//! Preference accuracy: how often a model finds the better of two answers the likelier one.
+
+use std::path::{Path, PathBuf};
+
+use dataset::chat::{ChatError, Message, RenderOptions};
+use dataset::rows::{PreferenceRow, Row, RowFault, RowFormat, RowReader, RowsError};
+use dataset::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::score::ScoreRequest;
+
+/// Log-probabilities of both answers, in nats, and their lengths in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PairScore {
+    /// Of the better answer.
+    pub chosen: f64,
+    /// Of the worse answer.
+    pub rejected: f64,
+    /// Tokens of the better answer.
+    pub chosen_tokens: usize,
+    /// Tokens of the worse answer.
+    pub rejected_tokens: usize,
+}
+
+/// Why pairs cannot be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] RowsError),
+    /// A row is no preference.
+    #[error("{}:{line}: {source}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: RowFault,
+    },
+    /// A row lacks one of the two answers.
+    #[error("{}:{line}: found one answer, expected a chosen and a rejected one", path.display())]
+    OneAnswer {
+        /// The file.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: usize,
+    },
+    /// The tokenizer does not say how a conversation is written.
+    #[error("the tokenizer has no chat template, expected one for answers to questions")]
+    NoTemplate,
+    /// The template does not accept the conversation.
+    #[error(transparent)]
+    Template(#[from] ChatError),
+}
+
+impl PairScore {
+    /// Whether the better answer is the likelier one as a whole.
+    pub fn is_right(&self) -> bool {
+        self.chosen > self.rejected
+    }
+
+    /// Whether the better answer is the likelier one per token: long answers are never likely.
+    pub fn is_right_per_token(&self) -> bool {
+        let mean = |logp: f64, tokens: usize| logp / tokens.max(1) as f64;
+        mean(self.chosen, self.chosen_tokens) > mean(self.rejected, self.rejected_tokens)
+    }
+}
+
+/// Reads a file of preferences, of any maker, into prompts with two continuations, the better one
+/// first.
+///
+/// # Errors
+///
+/// A file that cannot be read, a row that is no pair, or a template that refuses one.
+pub fn read_pairs(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<ScoreRequest>, PairError> {
+    let mut requests = Vec::new();
+    for row in RowReader::open(path, RowFormat::Preference)? {
+        let row = row?;
+        let (path, line) = (path.to_owned(), row.line);
+        let row = match row.row {
+            Ok(Row::Preference(row)) => *row,
+            Ok(Row::Chat(_)) => return Err(PairError::OneAnswer { path, line }),
+            Err(source) => return Err(PairError::Row { path, line, source }),
+        };
+        let PreferenceRow {
+            prompt,
+            chosen: Some(chosen),
+            rejected: Some(rejected),
+            ..
+        } = row
+        else {
+            return Err(PairError::OneAnswer { path, line });
+        };
+        let answers = [chosen.content.as_str(), rejected.content.as_str()];
+        requests.push(request(tokenizer, &prompt, answers)?);
+    }
+    Ok(requests)
+}
+
+/// Both answers after the conversation so far, each with the end of its turn.
+fn request(
+    tokenizer: &Tokenizer,
+    context: &[Message],
+    answers: [&str; 2],
+) -> Result<ScoreRequest, PairError> {
+    let template = tokenizer.chat_template().ok_or(PairError::NoTemplate)?;
+    let options = RenderOptions {
+        add_generation_prompt: true,
+        ..RenderOptions::default()
+    };
+    let spans = template.render_spans(context, &options)?;
+    let continuations = answers.map(|answer| {
+        let mut ids = tokenizer.encode_ordinary(answer);
+        ids.extend(tokenizer.eos_id());
+        ids
+    });
+    Ok(ScoreRequest {
+        prompt: tokenizer.encode_spans(&spans).ids,
+        continuations: continuations.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand: -4 over 8 tokens is likelier per token than -3 over 2.
+    #[test]
+    fn sums_and_means_may_disagree() {
+        let score = PairScore {
+            chosen: -4.0,
+            rejected: -3.0,
+            chosen_tokens: 8,
+            rejected_tokens: 2,
+        };
+        assert!(!score.is_right());
+        assert!(score.is_right_per_token());
+    }
+}
