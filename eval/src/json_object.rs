@@ -1,8 +1,8 @@
 //! Which bytes may come next in a JSON object: what keeps an answer parseable while it is written.
 //!
-//! Source of the grammar: RFC 8259. Deviations: the whole text is one object, nesting ends at
-//! [`MAX_DEPTH`], and white space comes in runs of at most [`MAX_SPACES`], since small models would
-//! indent forever.
+//! Source of the grammar: RFC 8259. Deviations: the whole text is one object with nothing around
+//! it, nesting ends at [`MAX_DEPTH`], and white space comes in runs of at most [`MAX_SPACES`], since
+//! small models would indent forever.
 
 /// Objects and lists within one another.
 const MAX_DEPTH: u32 = 60;
@@ -110,7 +110,8 @@ impl JsonObject {
             };
             return if *first == byte { self.at(place) } else { None };
         }
-        if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') && self.place != Place::Done {
+        let may_be_spaced = !matches!(self.place, Place::Start | Place::Done);
+        if may_be_spaced && matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
             self.spaces += 1;
             return (self.spaces <= MAX_SPACES).then_some(self);
         }
@@ -249,7 +250,7 @@ mod tests {
     fn objects_are_accepted_and_nothing_else() {
         let texts = [
             "{}",
-            " {\n  \"a\": [1, -0.5e+10, 0, true, false, null, \"x\\u4e2d\\n\", {}, []]}",
+            "{\n  \"a\": [1, -0.5e+10, 0, true, false, null, \"x\\u4e2d\\n\", {}, []]}",
             "{\"a\":{\"b\":[[{\"c\":\"中\"}]]}}",
             "{\"a\":1,}",
             "{\"a\":01}",
@@ -281,6 +282,7 @@ mod tests {
     #[test]
     fn nesting_and_white_space_have_an_end() {
         let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        assert!(!accepts(" {}") && !accepts("{} "));
         assert!(accepts(&nested(60)));
         assert!(!accepts(&nested(61)));
         assert!(accepts(&format!("{{{}}}", " ".repeat(24))));

@@ -5,89 +5,26 @@
 //! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone, in
 //! pieces of [`PROMPT_PIECE`] tokens counted from the prompt's start, so that a beginning taken from
 //! the prefix cache is what reading it again would give. Decoding feeds one token per row through
-//! kernels whose sums do not depend on the number of rows.
+//! kernels whose sums do not depend on the number of rows. The exception is a mixture of experts: an
+//! expert reads the tokens of all requests that chose it, and many of them sum in another order.
+
+mod request;
 
 use std::collections::VecDeque;
 
 use burn::prelude::*;
 
 use crate::causal_lm::CausalLm;
-use crate::generate::{FinishReason, GenerateConfig, GenerateError, Prompt};
+use crate::generate::{FinishReason, GenerateError};
 use crate::kv_cache::KvCache;
 use crate::logprobs::TokenLogprobs;
 use crate::prefix_cache::PrefixCache;
 use crate::sample::Sampler;
 
+pub use self::request::{BatchLimits, Event, Request, RequestId};
+
 /// Tokens of a prompt that are read together.
 pub const PROMPT_PIECE: usize = 64;
-
-/// Names a request of one batch; numbers count up from 0 in the order of submission.
-pub type RequestId = usize;
-
-/// What is asked of the model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// Tokens to continue, and the seed.
-    pub prompt: Prompt,
-    /// Lengths, stop ids and sampling.
-    pub config: GenerateConfig,
-    /// Report every token's log-probability, and those of this many likeliest ones beside it.
-    pub num_top_logprobs: Option<usize>,
-    /// Report those of the prompt's tokens too.
-    pub with_prompt_logprobs: bool,
-}
-
-impl Request {
-    /// A request for the tokens alone.
-    pub fn new(prompt: Prompt, config: &GenerateConfig) -> Self {
-        Self {
-            prompt,
-            config: config.clone(),
-            num_top_logprobs: None,
-            with_prompt_logprobs: false,
-        }
-    }
-}
-
-/// What happens to a request.
-#[derive(Debug)]
-pub enum Event {
-    /// The prompt was read: log-probabilities of its second token and on, if they were asked for.
-    Prompt(Vec<TokenLogprobs>),
-    /// A token was chosen, a stop id included.
-    Token {
-        /// The token.
-        token_id: u32,
-        /// Under the model's own distribution, before penalties and temperature; if asked for.
-        logprobs: Option<TokenLogprobs>,
-    },
-    /// There are no more tokens.
-    Finished(FinishReason),
-    /// Nothing more can be said; other requests go on.
-    Failed(GenerateError),
-}
-
-/// How much a batch may hold and do at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Rows decoded together; further requests wait.
-    pub max_rows: usize,
-    /// Prompt pieces read between two tokens of the rows that are being decoded.
-    pub pieces_per_step: usize,
-    /// Tokens of prompts whose keys and values are kept for prompts that begin alike; 0 is off.
-    pub max_cached_tokens: usize,
-}
-
-impl Default for BatchLimits {
-    /// No limits and nothing kept.
-    fn default() -> Self {
-        Self {
-            max_rows: usize::MAX,
-            pieces_per_step: usize::MAX,
-            max_cached_tokens: 0,
-        }
-    }
-}
 
 /// Requests that are decoded together.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{ModelConfig, ModelType};
+use crate::generate::{GenerateConfig, Prompt};
 
 const VOCAB_SIZE: u32 = 67;
 
