@@ -294,12 +294,6 @@ fn experts_that_do_not_fit_are_refused() {
         ),
         (
             "hf_ernie_moe",
-            "moe_num_experts",
-            json!(null),
-            "`moe_num_experts` is missing, expected a number",
-        ),
-        (
-            "hf_ernie_moe",
             "norm_topk_prob",
             json!(false),
             "`norm_topk_prob` is false, expected true with model_type ernie4_5_moe",
