@@ -11,6 +11,7 @@ use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
+use kindling::serve::{self, ServeArgs};
 use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
@@ -44,6 +45,8 @@ enum Command {
     LoraSft(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
     Distill(StageArgs),
+    /// Serve a model and its adapters: OpenAI's API and a chat page
+    Serve(ServeArgs),
     /// Look at files of conversations before training on them
     #[command(subcommand)]
     Data(DataCommand),
@@ -72,6 +75,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
         Command::Distill(args) => DISTILL.run(args),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }

@@ -1,5 +1,6 @@
 //! The quickstart's exam about its invented world: questions with four options, in C-Eval's form.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -40,7 +41,10 @@ pub fn sit_world_exam(engine: &Engine, dir: &Path, seed: u64) -> Result<String> 
         let right = format!("{}/{}", rate.num_right, rate.num_total);
         let [share, low, high] = [rate.share, rate.low, rate.high].map(|share| 100.0 * share);
         let title = score.method.title();
-        lines += &format!("{title:<32}{right:>8}{share:>7.0} %   ({low:.0} to {high:.0} %)\n");
+        let _ = writeln!(
+            lines,
+            "{title:<32}{right:>8}{share:>7.0} %   ({low:.0} to {high:.0} %)"
+        );
     }
     Ok(lines)
 }

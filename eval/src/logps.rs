@@ -22,7 +22,7 @@ const POSITIONS_PER_CHUNK: usize = 256;
 /// # Panics
 ///
 /// If the choices are not the same number for each position.
-pub fn next_token_logps(model: &CausalLm, hidden: Tensor<2>, choices: &[u32]) -> Vec<f32> {
+pub fn next_token_logps(model: &CausalLm, hidden: &Tensor<2>, choices: &[u32]) -> Vec<f32> {
     let [num_positions, hidden_size] = hidden.dims();
     if num_positions == 0 {
         return Vec::new();

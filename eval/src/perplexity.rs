@@ -223,7 +223,7 @@ fn batch_logps(model: &CausalLm, batch: &[Window]) -> f64 {
     let hidden = hidden
         .reshape([batch.len() * len, hidden_size]) // [B * T, D]
         .select(0, asked); // [M, D]
-    let logps = next_token_logps(model, hidden, &targets);
+    let logps = next_token_logps(model, &hidden, &targets);
     logps.into_iter().map(f64::from).sum()
 }
 

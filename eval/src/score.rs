@@ -108,10 +108,8 @@ pub fn score(model: &CausalLm, requests: &[ScoreRequest]) -> Result<Vec<Scores>,
         }
         start += batch.len();
     }
-    let scores = scores.into_iter();
-    Ok(scores
-        .map(|scores| scores.expect("every request is in one batch"))
-        .collect())
+    // Every request is in one batch.
+    Ok(scores.into_iter().flatten().collect())
 }
 
 /// A request that fits the model.
@@ -223,7 +221,7 @@ fn score_batch(model: &CausalLm, prefix: &SharedPrefix, rows: &[&Row<'_>]) -> Ve
         .slice([0..rows.len(), num_fresh - 1..num_fresh])
         .reshape([rows.len(), hidden_size]); // [B, D]
 
-    let mut logps = first_token_logps(model, last, rows, most_choices.unwrap_or(0));
+    let mut logps = first_token_logps(model, &last, rows, most_choices.unwrap_or(0));
     let num_slots = cache.num_slots();
     for choice in 0..most_choices.unwrap_or(0) {
         cache.truncate(num_slots);
@@ -240,7 +238,7 @@ fn score_batch(model: &CausalLm, prefix: &SharedPrefix, rows: &[&Row<'_>]) -> Ve
 /// Log-probabilities of each continuation's first token.
 fn first_token_logps(
     model: &CausalLm,
-    last: Tensor<2>,
+    last: &Tensor<2>,
     rows: &[&Row<'_>],
     most_choices: usize,
 ) -> Vec<Vec<f64>> {
@@ -302,7 +300,7 @@ fn add_later_tokens(
         .reshape([rows.len() * num_read, hidden_size]) // [B * T, D]
         .select(0, Tensor::<1, Int>::from_data(asked, &device)); // [M, D]
     let ids: Vec<u32> = targets.iter().map(|&(_, id)| id).collect();
-    for ((row, _), logp) in targets.iter().zip(next_token_logps(model, hidden, &ids)) {
+    for ((row, _), logp) in targets.iter().zip(next_token_logps(model, &hidden, &ids)) {
         logps[*row][choice] += f64::from(logp);
     }
 }

@@ -8,8 +8,9 @@ use crate::config::ModelConfig;
 impl ModelConfig {
     /// Floating-point operations per trained token in rows of `seq_len` tokens.
     ///
-    /// `6·N + 6·L·D·T`: N weights that are multiplied (a tied head once, a separate embedding not
-    /// at all, of routed experts those that a token is sent to), and the causal half of `12·L·D·T` for scores and their weighted sum.
+    /// `6·N + 6·L·D·T`: N weights that a token is multiplied by (a tied head once, a separate
+    /// embedding not at all, of routed experts those that it is sent to), and the causal half of
+    /// `12·L·D·T` for scores and their weighted sum.
     pub fn flops_per_token(&self, seq_len: usize) -> u64 {
         let looked_up = if self.tie_word_embeddings {
             0

@@ -1,6 +1,7 @@
 //! The model room: tensors only, token ids in, logits out.
 
 pub mod attention;
+pub mod batch;
 pub mod block;
 mod candidates;
 pub mod causal_lm;
@@ -15,10 +16,12 @@ mod init;
 pub mod kernels;
 pub mod kv_cache;
 pub mod linear;
+pub mod logprobs;
 pub mod lora;
 pub mod norm;
 pub mod packed;
 pub mod params;
+mod prefix_cache;
 pub mod rope;
 pub mod sample;
 pub mod training_record;

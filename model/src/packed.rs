@@ -121,8 +121,8 @@ impl PackedMatrix {
         let x = x.into_data();
         let out = packed_product(
             x.as_slice().expect("activations are f32"),
+            &shape,
             &self.values,
-            self.inputs,
         );
         shape[R - 1] = out.len() * self.inputs / x.num_elements();
         Tensor::from_data(TensorData::new(out, shape), &device)

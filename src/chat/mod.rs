@@ -3,26 +3,24 @@
 mod args;
 mod command;
 mod interrupt;
-mod model_folder;
+pub(crate) mod model_folder;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, bail, ensure};
-use burn::prelude::Device;
+use anyhow::{Context, Error, Result, bail};
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::text_stream::TextStream;
 use model::generate::{FinishReason, Prompt};
-use model::lora::load_adapter;
-use model::packed::WeightType;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 pub use args::{ChatArgs, ModeChoice};
 
 use crate::device::pick_device;
+use crate::engine::load_engine;
 use command::Command;
 use interrupt::Interrupt;
 
@@ -38,22 +36,8 @@ pub fn run(args: &ChatArgs) -> Result<()> {
         Some(dir) => dir.clone(),
         None => model_folder::newest(Path::new("out"))?,
     };
-    let mut engine = Engine::load(&dir, &device)
-        .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
-    if let Some(template) = &args.chat_template {
-        engine.tokenizer = engine.tokenizer.with_chat_template(template)?;
-    }
-    for adapter in &args.adapters {
-        engine.model = load_adapter(engine.model, adapter)?;
-    }
-    if args.weights != WeightType::F32 {
-        ensure!(
-            device == Device::flex(),
-            "--weights {}: expected f32 on another device than the CPU",
-            args.weights
-        );
-        engine.model = engine.model.packed(args.weights);
-    }
+    let template = args.chat_template.as_deref();
+    let engine = load_engine(&dir, template, &args.adapters, args.weights, &device)?;
     let config = args.answer_config(&engine.defaults);
     config.generate.validate()?;
     let mode = match args.mode {

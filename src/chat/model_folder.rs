@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 const STAGES: [&str; 2] = ["3-full_sft", "1-pretrain"];
 
 /// The newest `final` folder of the preferred stage.
-pub(super) fn newest(out: &Path) -> Result<PathBuf> {
+pub(crate) fn newest(out: &Path) -> Result<PathBuf> {
     for stage in STAGES {
         if let Some(dir) = newest_of_stage(out, stage) {
             return Ok(dir);

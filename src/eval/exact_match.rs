@@ -1,6 +1,7 @@
 //! Exact answers and pass@k from the command line.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -182,7 +183,8 @@ fn scores(replies: &[Reply], args: &ExactMatchArgs) -> Value {
             let num_right = replies.iter().filter(|reply| reply.num_right > 0).count();
             let rate = Rate::new(num_right, replies.len());
             let percent = |share: f64| 100.0 * share;
-            line += &format!(
+            let _ = write!(
+                line,
                 "{:>9.2} % ({:.2} to {:.2} %)",
                 percent(rate.share),
                 percent(rate.low),
@@ -195,7 +197,7 @@ fn scores(replies: &[Reply], args: &ExactMatchArgs) -> Value {
                     .iter()
                     .map(|reply| pass_at_k(args.samples, reply.num_right, k));
                 let mean = passes.sum::<f64>() / replies.len().max(1) as f64;
-                line += &format!("   pass@{k} {:.2} %", 100.0 * mean);
+                let _ = write!(line, "   pass@{k} {:.2} %", 100.0 * mean);
                 row[format!("pass@{k}")] = json!(mean);
             }
         }

@@ -1,5 +1,6 @@
 //! Exams from the command line: read and check the files, ask, write the results down.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -73,7 +74,7 @@ impl ExamArgs {
         match (self.split, kind) {
             (Some(SplitChoice::Dev), _) => Split::Dev,
             (Some(SplitChoice::Val), _) | (None, ExamKind::Ceval) => Split::Val,
-            (Some(SplitChoice::Test), _) | (None, _) => Split::Test,
+            (Some(SplitChoice::Test) | None, _) => Split::Test,
         }
     }
 
@@ -150,13 +151,13 @@ fn folder_name(exam: &Exam, config: &SitConfig, args: &ExamArgs) -> String {
     let exam_name = exam.name.to_lowercase().replace('-', "");
     let mut name = format!("{exam_name}-{}-{}", exam.split.name(), config.style);
     if config.num_shots > 0 {
-        name += &format!("-{}shot", config.num_shots);
+        let _ = write!(name, "-{}shot", config.num_shots);
     }
     if config.permute {
         name += "-permuted";
     }
     if !args.subjects.is_empty() {
-        name += &format!("-{}", args.subjects.join("-"));
+        let _ = write!(name, "-{}", args.subjects.join("-"));
     }
     name
 }

@@ -81,9 +81,10 @@ impl PipelineConfig {
                 stage.stage,
                 known.join(", ")
             );
-            let (given, missing) = match stage.stage == EVAL {
-                true => (!stage.args.is_empty(), "args"),
-                false => (!stage.config.as_os_str().is_empty(), "config"),
+            let (given, missing) = if stage.stage == EVAL {
+                (!stage.args.is_empty(), "args")
+            } else {
+                (!stage.config.as_os_str().is_empty(), "config")
             };
             ensure!(
                 given,

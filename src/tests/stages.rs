@@ -15,3 +15,4 @@ mod killed;
 mod pipeline;
 mod readme;
 mod recipe;
+mod serve;

@@ -98,6 +98,31 @@ impl ChatTemplate {
         Ok(spans)
     }
 
+    /// The whole text as one span of which nothing is trained: a prompt, whatever its turns are.
+    ///
+    /// # Errors
+    ///
+    /// What `render` refuses.
+    pub fn render_prompt(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Span, ChatError> {
+        let mut messages = messages.to_vec();
+        let mut options = options.clone();
+        let marks = Marks::apply(&self.control_tokens, &mut messages, &mut options)?;
+        let whole = self.render(&messages, &options)?;
+        let (text, literal) = match &marks {
+            Some(marks) => marks.remove(&whole),
+            None => (whole, Vec::new()),
+        };
+        Ok(Span {
+            text,
+            trained: false,
+            literal,
+        })
+    }
+
     /// Where in `whole` the last of `messages` stands, without header and trailing white space.
     fn said_in_turn(
         &self,

@@ -3,6 +3,7 @@
 mod config;
 mod ordinary;
 mod spans;
+mod token_bytes;
 
 use std::fs;
 use std::io;

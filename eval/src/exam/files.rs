@@ -52,6 +52,10 @@ const COLUMNS: [&str; 8] = [
 /// # Errors
 ///
 /// A folder or file that cannot be written.
+///
+/// # Panics
+///
+/// If there are fewer replies than questions.
 pub fn write_results(
     dir: &Path,
     exam: &Exam,

@@ -173,7 +173,10 @@ pub fn read_exam(
 ) -> Result<Exam, ExamError> {
     match kind {
         ExamKind::Ceval => {
-            let known: Vec<SubjectInfo> = ceval::SUBJECTS.iter().map(|row| row.info()).collect();
+            let known: Vec<SubjectInfo> = ceval::SUBJECTS
+                .iter()
+                .map(ceval::CevalSubject::info)
+                .collect();
             let exam = read_published(kind, "C-Eval", dir, split, only, &known)?;
             for subject in &exam.subjects {
                 check_ceval(dir, split, subject)?;
@@ -181,7 +184,10 @@ pub fn read_exam(
             Ok(exam)
         }
         ExamKind::Cmmlu => {
-            let known: Vec<SubjectInfo> = cmmlu::SUBJECTS.iter().map(|row| row.info()).collect();
+            let known: Vec<SubjectInfo> = cmmlu::SUBJECTS
+                .iter()
+                .map(cmmlu::CmmluSubject::info)
+                .collect();
             let exam = read_published(kind, "CMMLU", dir, split, only, &known)?;
             for subject in &exam.subjects {
                 check_cmmlu(dir, split, subject)?;

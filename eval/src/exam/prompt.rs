@@ -1,6 +1,7 @@
 //! What a model is shown before it answers a question of an exam.
 
 use std::fmt;
+use std::fmt::Write as _;
 
 use dataset::chat::{ChatError, ChatTemplate, Message, RenderOptions};
 use serde::{Deserialize, Serialize};
@@ -199,9 +200,18 @@ impl<'a> Prompter<'a> {
             (Style::Cot, _) => {
                 let mut text = String::new();
                 for shot in shots {
-                    text += &format!("{}\n{}\n\n", cot_question(subject, shot), cot_answer(shot));
+                    let _ = write!(
+                        text,
+                        "{}\n{}\n\n",
+                        cot_question(subject, shot),
+                        cot_answer(shot)
+                    );
                 }
-                text += &format!("{}\n让我们一步一步思考。", cot_question(subject, question));
+                let _ = write!(
+                    text,
+                    "{}\n让我们一步一步思考。",
+                    cot_question(subject, question)
+                );
                 Ok(tokenizer.encode(&text))
             }
             (Style::Harness, _) => {
@@ -282,7 +292,7 @@ impl<'a> Prompter<'a> {
             ),
         };
         for shot in shots {
-            text += &format!("{}{answer} {}\n\n", listed(shot), letter_of(shot));
+            let _ = write!(text, "{}{answer} {}\n\n", listed(shot), letter_of(shot));
         }
         if shows_options {
             text + &listed(question) + answer
@@ -330,7 +340,7 @@ fn minimind_question(question: &Question) -> String {
 fn listed(question: &Question) -> String {
     let mut text = format!("{}\n", question.text.trim());
     for (letter, option) in LETTERS.iter().zip(&question.options) {
-        text += &format!("{letter}. {option}\n");
+        let _ = writeln!(text, "{letter}. {option}");
     }
     text
 }

@@ -94,7 +94,7 @@ struct Columns {
     answer: Option<usize>,
     explanation: Option<usize>,
     /// Columns of each row.
-    num_columns: usize,
+    width: usize,
     has_header: bool,
 }
 
@@ -179,7 +179,7 @@ impl Columns {
                 options: [1, 2, 3, 4],
                 answer: (num_columns == 6).then_some(5),
                 explanation: None,
-                num_columns,
+                width: num_columns,
                 has_header: false,
             });
         }
@@ -200,7 +200,7 @@ impl Columns {
             options,
             answer: place("answer"),
             explanation: place("explanation"),
-            num_columns,
+            width: num_columns,
             has_header: true,
         })
     }
@@ -213,12 +213,12 @@ fn question_of(
     row: usize,
 ) -> Result<Question, QuestionFileError> {
     let line = || line_of(text, record);
-    if record.len() != columns.num_columns {
+    if record.len() != columns.width {
         return Err(QuestionFileError::Columns {
             path: path.to_owned(),
             line: line(),
             found: record.len(),
-            expected: columns.num_columns.to_string(),
+            expected: columns.width.to_string(),
         });
     }
     let cell = |place: usize| record[place].replace("\r\n", "\n");

@@ -194,7 +194,8 @@ mod tests {
         assert!(
             places
                 .iter()
-                .all(|&(x, y)| x >= LEFT && x <= WIDTH - RIGHT && y >= TOP && y <= HEIGHT - BOTTOM)
+                .all(|&(x, y)| (LEFT..=WIDTH - RIGHT).contains(&x)
+                    && (TOP..=HEIGHT - BOTTOM).contains(&y))
         );
         assert!(
             places.is_sorted_by(|a, b| a.1 <= b.1),

@@ -1,5 +1,6 @@
 //! Exams from folder to card, with a model that knows nothing.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ fn write_exam(dir: &Path) {
         let mut text = "id,question,A,B,C,D,answer\n".to_owned();
         for id in 0..len {
             let answer = ["A", "B", "C", "D"][id % 4];
-            text += &format!("{id},q{id},a{id},bb,c,dd{id},{answer}\n");
+            let _ = writeln!(text, "{id},q{id},a{id},bb,c,dd{id},{answer}");
         }
         fs::write(dir.join(format!("val/{subject}_val.csv")), text).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Models whose answers are known, talked to and scored.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+mod answers;
 mod chat;
 mod engine;
 mod exam;

@@ -1,5 +1,6 @@
 //! A report of two small runs: what is in it, and that a browser draws its curves.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,22 +20,22 @@ fn write_run(dir: &Path, first_loss: f64) {
         };
         let record = json!({"kind": "step", "step": step, "loss": loss, "lr": 1e-3, "tokens": 100,
             "grad_norm": 1.0, "total_tokens": 100 * step, "secs": 0.5, "skipped": 0});
-        lines += &format!("{record}\n");
+        let _ = writeln!(lines, "{record}");
         let experts = json!({"kind": "experts", "step": step, "dropped": 0, "layers": [
             {"layer": 0, "loads": [25, 75]}, {"layer": 1, "loads": [50, 50]}]});
-        lines += &format!("{experts}\n");
+        let _ = writeln!(lines, "{experts}");
     }
     for step in [30, 60] {
         let record =
             json!({"kind": "validation", "step": step, "loss": 2.5, "bits_per_byte": 1.25});
-        lines += &format!("{record}\n");
+        let _ = writeln!(lines, "{record}");
         let exam = json!({"kind": "exam", "step": step, "exam": "C-Eval", "num_right": step / 30,
             "num_total": 4, "accuracy": f64::from(step) / 120.0, "low": 0.0, "high": 0.9});
-        lines += &format!("{exam}\n");
+        let _ = writeln!(lines, "{exam}");
     }
     let sample = json!({"kind": "sample", "step": 60, "prompt": "1+1=", "text": "<b>2 & 3</b>"});
     let note = json!({"kind": "note", "step": 60, "text": "done"});
-    lines += &format!("{sample}\n{note}\n{{\"kind\": \"st");
+    let _ = write!(lines, "{sample}\n{note}\n{{\"kind\": \"st");
     fs::write(dir.join("metrics.jsonl"), lines).unwrap();
     fs::write(dir.join("config.toml"), "seed = 42\n").unwrap();
 }

@@ -87,7 +87,7 @@ fn scores_are_those_of_plain_forward_passes() {
     let shared = [1, 7, 9];
     let requests: Vec<ScoreRequest> = (0..40_u32)
         .map(|number| {
-            let own = (0..1 + (number * 7) % 22).map(|place| (number + 3 * place) % 50);
+            let own = (0..=(number * 7) % 22).map(|place| (number + 3 * place) % 50);
             let prompt: Vec<u32> = shared.into_iter().chain(own).collect();
             let long = [number % 50, 4, 8, 15, 16, 23];
             let len = 1 + number as usize % 6;

@@ -113,12 +113,21 @@ impl Routing {
 
     /// Mean entropy of the text tokens' score distributions, in nats: `ln E` where the router has
     /// no preference.
+    ///
+    /// # Panics
+    ///
+    /// If the tokens are not those that were routed.
     pub fn entropy(&self, tokens: &RoutedTokens) -> f64 {
         let num_experts = self.routes.num_experts();
+        assert_eq!(
+            self.routes.num_tokens(),
+            tokens.is_text.len(),
+            "tokens that were routed"
+        );
         let scores = self.scores.clone().detach().into_data().convert::<f32>();
         let scores = scores
             .as_slice::<f32>()
-            .expect("the data was just converted");
+            .expect("the data was just converted to f32");
         let (mut sum, mut count) = (0.0, 0);
         for (scores, is_text) in scores.chunks_exact(num_experts).zip(&tokens.is_text) {
             if *is_text {

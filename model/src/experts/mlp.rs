@@ -18,6 +18,10 @@ use crate::packed::WeightType;
 /// The module is written out because the derived one would put the variant's name into the path of
 /// every parameter.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of a few dozen per model, held in place and never moved about"
+)]
 pub enum Mlp {
     /// One network for every token.
     Dense(FeedForward),
@@ -28,13 +32,11 @@ pub enum Mlp {
 impl Mlp {
     /// The feed-forward part of a layer.
     pub(crate) fn empty(config: &ModelConfig, layer: usize, device: &Device) -> Self {
-        match config.experts_of(layer) {
-            Some(experts) => Self::Sparse(SparseExperts::empty(config, experts, device)),
-            None => {
-                let (hidden_size, width) = (config.hidden_size, config.intermediate_size);
-                Self::Dense(FeedForward::empty(hidden_size, width, device))
-            }
+        if let Some(experts) = config.experts_of(layer) {
+            return Self::Sparse(SparseExperts::empty(config, experts, device));
         }
+        let (hidden_size, width) = (config.hidden_size, config.intermediate_size);
+        Self::Dense(FeedForward::empty(hidden_size, width, device))
     }
 
     /// The output for every position, and where tokens went if there was a choice.

@@ -108,12 +108,10 @@ impl SparseExperts {
             .iter()
             .map(FeedForward::plain_weights)
             .collect();
-        match plain {
-            Some(plain) => experts(x, weights, routes, plain),
-            None => {
-                let network = |expert: usize, x: Tensor<2>| self.experts[expert].forward(x);
-                dispatch(x, weights, routes, network)
-            }
+        if let Some(plain) = plain {
+            return experts(x, weights, routes, plain);
         }
+        let network = |expert: usize, x: Tensor<2>| self.experts[expert].forward(x);
+        dispatch(x, weights, routes, network)
     }
 }

@@ -33,10 +33,10 @@ impl LinearBackwardOps for Flex {
 fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
     let x = contiguous(x);
     let mut shape = x.shape();
-    let rows = rows_of(&x);
-    let [[num_rows, inputs], [_, outputs]] = [rows.dims(), matrix.dims()];
+    let [[num_rows, inputs], [_, outputs]] = [rows_of(&x).dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
-    rows_product(&mut out, x.storage::<f32>(), inputs, matrix);
+    let few = few_rows::has_few_rows(&shape);
+    product(&mut out, x.storage::<f32>(), inputs, matrix, few);
     let last = shape.num_dims() - 1;
     shape[last] = outputs;
     tensor_of(out, shape)
@@ -48,15 +48,23 @@ fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
 ///
 /// When the shapes disagree.
 pub(crate) fn rows_product(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>) {
-    let [_, outputs] = matrix.dims();
-    let num_rows = x.len() / inputs;
-    let few = (1..=few_rows::MAX_ROWS).contains(&num_rows) && outputs > 0;
+    let few = few_rows::has_few_rows(&[x.len() / inputs, inputs]);
+    product(out, x, inputs, matrix, few);
+}
+
+fn product(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>, few: bool) {
+    let few = few && !out.is_empty();
     if let (true, Some(values)) = (few, matrix.row_major()) {
         few_rows::times_row_major(out, x, values, inputs);
     } else if let (true, Some(values)) = (few, matrix.transposed().row_major()) {
         few_rows::times_transposed(out, x, values, inputs);
     } else {
-        matmul(out, Matrix::new(x, num_rows, inputs), matrix, Into::Place);
+        matmul(
+            out,
+            Matrix::new(x, x.len() / inputs, inputs),
+            matrix,
+            Into::Place,
+        );
     }
 }
 

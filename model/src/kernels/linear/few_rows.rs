@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::kernels::simd::vectorized;
 
 /// Up to this many rows, reading the matrix once per product beats packing it.
-pub(crate) const MAX_ROWS: usize = 4;
+const MAX_ROWS: usize = 4;
 /// Outputs of one task: enough that a row's piece is a long run of memory.
 const TASK_COLUMNS: usize = 256;
 /// Outputs of one task where each is a run of memory of its own.
@@ -20,6 +20,16 @@ const TASK_OUTPUTS: usize = 64;
 const TOGETHER: usize = 4;
 /// Running totals of a sum of products, enough to fill two of the longest vectors.
 const LANES: usize = 32;
+
+/// Whether a product of `[.., rows, inputs]` is one of few rows.
+///
+/// The axes before do not count, though they are rows of the product too: sums come in another order
+/// here than in a product of many rows, and a sequence's numbers must not depend on how many others
+/// are decoded beside it.
+pub(crate) fn has_few_rows(shape: &[usize]) -> bool {
+    let rows = shape.len().checked_sub(2).map_or(1, |axis| shape[axis]);
+    (1..=MAX_ROWS).contains(&rows)
+}
 
 /// A number as a matrix stores it.
 pub(crate) trait Stored: Copy + Send + Sync {

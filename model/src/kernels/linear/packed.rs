@@ -1,20 +1,20 @@
 //! Products with weights in fewer bits.
 
-use super::few_rows::{MAX_ROWS, Stored, times_transposed};
+use super::few_rows::{Stored, has_few_rows, times_transposed};
 use crate::kernels::flex::unzeroed;
 use crate::kernels::matmul::{Into, Matrix, matmul};
 use crate::packed::PackedValues;
 
-/// `x [rows, I]` times the transpose of the packed `[O, I]`: `[rows, O]`.
+/// `x`, of the shape `[.., I]`, times the transpose of the packed `[O, I]`: `[.., O]`.
 ///
 /// # Panics
 ///
-/// When `x` or the matrix is not whole rows of `inputs`.
-pub(crate) fn packed_product(x: &[f32], values: &PackedValues, inputs: usize) -> Vec<f32> {
+/// When `x` or the matrix is not whole rows of `I`.
+pub(crate) fn packed_product(x: &[f32], shape: &[usize], values: &PackedValues) -> Vec<f32> {
     match values {
-        PackedValues::Bf16(values) => product(x, values, inputs),
+        PackedValues::Bf16(values) => product(x, shape, values),
         PackedValues::Int8 { values, scales } => {
-            let mut out = product(x, values, inputs);
+            let mut out = product(x, shape, values);
             for row in out.chunks_exact_mut(scales.len()) {
                 for (value, scale) in row.iter_mut().zip(scales) {
                     *value *= scale;
@@ -25,10 +25,11 @@ pub(crate) fn packed_product(x: &[f32], values: &PackedValues, inputs: usize) ->
     }
 }
 
-fn product<T: Stored>(x: &[f32], values: &[T], inputs: usize) -> Vec<f32> {
+fn product<T: Stored>(x: &[f32], shape: &[usize], values: &[T]) -> Vec<f32> {
+    let inputs = shape[shape.len() - 1];
     let (rows, outputs) = (x.len() / inputs, values.len() / inputs);
     let mut out = unzeroed(rows * outputs);
-    if rows <= MAX_ROWS {
+    if has_few_rows(shape) {
         times_transposed(&mut out, x, values, inputs);
     } else {
         // Many rows pay for widening the matrix once.

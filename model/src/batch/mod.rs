@@ -1,0 +1,366 @@
+//! Continuous batching: requests join and leave a batch between two tokens.
+//!
+//! Axis letters: `B` rows, `T` slots fed in this step, `D` hidden size, `V` vocabulary.
+//!
+//! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone, in
+//! pieces of [`PROMPT_PIECE`] tokens counted from the prompt's start, so that a beginning taken from
+//! the prefix cache is what reading it again would give. Decoding feeds one token per row through
+//! kernels whose sums do not depend on the number of rows. The exception is a mixture of experts: an
+//! expert reads the tokens of all requests that chose it, and many of them sum in another order.
+
+mod request;
+
+use std::collections::VecDeque;
+
+use burn::prelude::*;
+
+use crate::causal_lm::CausalLm;
+use crate::generate::{FinishReason, GenerateError};
+use crate::kv_cache::KvCache;
+use crate::logprobs::TokenLogprobs;
+use crate::prefix_cache::PrefixCache;
+use crate::sample::Sampler;
+
+pub use self::request::{BatchLimits, Event, Request, RequestId};
+
+/// Tokens of a prompt that are read together.
+pub const PROMPT_PIECE: usize = 64;
+
+/// Requests that are decoded together.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    model: &'a CausalLm,
+    limits: BatchLimits,
+    cache: KvCache,
+    /// In the order of the cache's rows.
+    rows: Vec<Row>,
+    waiting: VecDeque<Waiting>,
+    prefixes: PrefixCache,
+    next_id: RequestId,
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+struct Row {
+    id: RequestId,
+    prompt_len: usize,
+    num_new_tokens: usize,
+    last_token: u32,
+    /// Tokens the answer may have: the caller's limit or what is left of the context.
+    max_new_tokens: usize,
+    eos_token_id: Vec<u32>,
+    num_top_logprobs: Option<usize>,
+    sampler: Sampler,
+}
+
+/// A request whose prompt is not read to its end.
+#[derive(Debug)]
+struct Waiting {
+    row: Row,
+    prompt_ids: Vec<u32>,
+    /// Keys and values of what is read of it; absent before the first piece.
+    cache: Option<KvCache>,
+    /// Asked-for log-probabilities of the prompt's tokens.
+    logprobs: Option<Vec<TokenLogprobs>>,
+}
+
+/// What a caller may do to a row's logits before its token is chosen.
+type Adjust<'f> = &'f mut dyn FnMut(RequestId, &mut [f32]);
+
+impl<'a> Batch<'a> {
+    /// A batch without requests. A model that is being trained is passed as `model.valid()`, so
+    /// that decoding records no gradients.
+    pub fn new(model: &'a CausalLm, limits: BatchLimits) -> Self {
+        let device = model.embed_tokens.weight.device();
+        Self {
+            model,
+            limits,
+            cache: KvCache::new(model.config(), 0, 0, &device),
+            rows: Vec::new(),
+            waiting: VecDeque::new(),
+            prefixes: PrefixCache::new(limits.max_cached_tokens),
+            next_id: 0,
+        }
+    }
+
+    /// Takes a request; it is answered from the next step on, or when a row is free.
+    ///
+    /// # Errors
+    ///
+    /// A setting or a prompt that cannot be used.
+    pub fn submit(&mut self, request: Request) -> Result<RequestId, GenerateError> {
+        request.config.validate()?;
+        let id = self.next_id;
+        check_prompt(self.model, id, &request.prompt.input_ids)?;
+        let Request {
+            prompt,
+            config,
+            num_top_logprobs,
+            with_prompt_logprobs,
+        } = request;
+        let prompt_len = prompt.input_ids.len();
+        let longest = self.model.config().max_position_embeddings;
+        let row = Row {
+            id,
+            prompt_len,
+            num_new_tokens: 0,
+            last_token: 0,
+            max_new_tokens: config.max_new_tokens.min(longest - prompt_len),
+            sampler: Sampler::new(&config, &prompt.input_ids, prompt.seed),
+            eos_token_id: config.eos_token_id,
+            num_top_logprobs,
+        };
+        self.waiting.push_back(Waiting {
+            row,
+            prompt_ids: prompt.input_ids,
+            cache: None,
+            logprobs: with_prompt_logprobs.then(Vec::new),
+        });
+        self.next_id += 1;
+        Ok(id)
+    }
+
+    /// Forgets a request; whether it was there.
+    pub fn cancel(&mut self, id: RequestId) -> bool {
+        if let Some(index) = self.rows.iter().position(|row| row.id == id) {
+            self.remove(index);
+            return true;
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.row.id != id);
+        self.waiting.len() < before
+    }
+
+    /// Requests that are neither finished nor forgotten.
+    pub fn num_requests(&self) -> usize {
+        self.rows.len() + self.waiting.len()
+    }
+
+    /// Tokens of prompts that were taken from the prefix cache rather than read.
+    pub fn num_reused_tokens(&self) -> u64 {
+        self.prefixes.num_reused_tokens()
+    }
+
+    /// One token for every row that is being decoded, then some of the prompts that wait; what
+    /// happened, in order.
+    pub fn step(&mut self) -> Vec<(RequestId, Event)> {
+        self.step_with(&mut |_, _| ())
+    }
+
+    /// [`step`](Self::step) with a say in every choice: `adjust` gets a request's logits before
+    /// penalties and sampling. Log-probabilities are those before it.
+    pub fn step_with(&mut self, adjust: Adjust<'_>) -> Vec<(RequestId, Event)> {
+        let mut events = Vec::new();
+        self.decode(adjust, &mut events);
+        for _ in 0..self.limits.pieces_per_step {
+            if self.rows.len() >= self.limits.max_rows {
+                break;
+            }
+            let Some(waiting) = self.waiting.pop_front() else {
+                break;
+            };
+            self.read_piece(waiting, adjust, &mut events);
+        }
+        events
+    }
+
+    /// Feeds every row its last token and chooses the next.
+    fn decode(&mut self, adjust: Adjust<'_>, events: &mut Vec<(RequestId, Event)>) {
+        if self.rows.is_empty() {
+            return;
+        }
+        self.cache.make_room(self.longest());
+        let input_ids = self.rows.iter().map(|row| row.last_token as i32).collect();
+        let positions = self.rows.iter().map(|row| row.len() as i32 - 1).collect();
+        let shape = [self.rows.len(), 1];
+        let hidden = forward(self.model, input_ids, positions, shape, &mut self.cache); // [B, 1, D]
+        let mut logits = host_logits(self.model, hidden);
+        let vocab_size = self.model.config().vocab_size;
+        let ends: Vec<bool> = self
+            .rows
+            .iter_mut()
+            .zip(logits.chunks_exact_mut(vocab_size))
+            .map(|(row, logits)| row.choose(logits, adjust, events))
+            .collect();
+        for (index, _) in ends.iter().enumerate().rev().filter(|(_, ends)| **ends) {
+            self.remove(index);
+        }
+    }
+
+    /// Reads the next piece of a prompt, which joins the rows after its last one.
+    fn read_piece(
+        &mut self,
+        mut waiting: Waiting,
+        adjust: Adjust<'_>,
+        events: &mut Vec<(RequestId, Event)>,
+    ) {
+        let prompt_len = waiting.prompt_ids.len();
+        let mut cache = match waiting.cache.take() {
+            Some(cache) => cache,
+            None => self.first_cache(&waiting),
+        };
+        let read = cache.num_slots();
+        let piece = read..prompt_len.min(read + PROMPT_PIECE);
+        let input_ids = waiting.prompt_ids[piece.clone()].iter();
+        let input_ids = input_ids.map(|&id| id as i32).collect();
+        let positions = piece.clone().map(|position| position as i32).collect();
+        let shape = [1, piece.len()];
+        let hidden = forward(self.model, input_ids, positions, shape, &mut cache); // [1, T, D]
+        if let Some(logprobs) = &mut waiting.logprobs {
+            let next = &waiting.prompt_ids[piece.start + 1..prompt_len.min(piece.end + 1)];
+            let num_top = waiting.row.num_top_logprobs.unwrap_or(0);
+            logprobs.extend(logprobs_of(self.model, hidden.clone(), next, num_top));
+        }
+        if piece.end < prompt_len {
+            waiting.cache = Some(cache);
+            self.waiting.push_front(waiting);
+            return;
+        }
+
+        self.prefixes.keep(&waiting.prompt_ids, &cache);
+        let Waiting {
+            mut row, logprobs, ..
+        } = waiting;
+        if let Some(logprobs) = logprobs {
+            events.push((row.id, Event::Prompt(logprobs)));
+        }
+        let [_, len, hidden_size] = hidden.dims();
+        let last = hidden.slice([0..1, len - 1..len, 0..hidden_size]); // [1, 1, D]
+        let mut logits = host_logits(self.model, last);
+        if !row.choose(&mut logits, adjust, events) {
+            self.cache.push_row(cache, self.longest());
+            self.rows.push(row);
+        }
+    }
+
+    /// A cache for a prompt, with what is known of its beginning.
+    fn first_cache(&mut self, waiting: &Waiting) -> KvCache {
+        let capacity = waiting.prompt_ids.len();
+        // Log-probabilities need the hidden states of every position, which are not kept.
+        if waiting.logprobs.is_none()
+            && let Some(cache) = self.prefixes.find(&waiting.prompt_ids, capacity)
+        {
+            return cache;
+        }
+        let device = self.model.embed_tokens.weight.device();
+        KvCache::new(self.model.config(), 1, capacity, &device)
+    }
+
+    /// Slots of the longest row.
+    fn longest(&self) -> usize {
+        // The last token of a row is not fed yet.
+        let lens = self.rows.iter().map(|row| row.len() - 1);
+        lens.max().unwrap_or(0)
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.cache.swap_remove_row(index);
+        self.rows.swap_remove(index);
+    }
+}
+
+impl Row {
+    /// Tokens of the prompt and the answer.
+    fn len(&self) -> usize {
+        self.prompt_len + self.num_new_tokens
+    }
+
+    /// Chooses the next token; whether the request has ended.
+    fn choose(
+        &mut self,
+        logits: &mut [f32],
+        adjust: Adjust<'_>,
+        events: &mut Vec<(RequestId, Event)>,
+    ) -> bool {
+        let original = self.num_top_logprobs.is_some().then(|| logits.to_vec());
+        adjust(self.id, logits);
+        let token_id = match self.sampler.sample(logits) {
+            Ok(token_id) => token_id,
+            Err(source) => {
+                let error = GenerateError::NotFinite {
+                    row: self.id,
+                    num_new_tokens: self.num_new_tokens,
+                    source,
+                };
+                events.push((self.id, Event::Failed(error)));
+                return true;
+            }
+        };
+        let num_top = self.num_top_logprobs.unwrap_or(0);
+        let logprobs = original.map(|logits| TokenLogprobs::of(&logits, token_id, num_top));
+        events.push((self.id, Event::Token { token_id, logprobs }));
+        self.last_token = token_id;
+        self.num_new_tokens += 1;
+        let reason = if self.eos_token_id.contains(&token_id) {
+            FinishReason::Stop
+        } else if self.num_new_tokens >= self.max_new_tokens {
+            FinishReason::Length
+        } else {
+            return false;
+        };
+        events.push((self.id, Event::Finished(reason)));
+        true
+    }
+}
+
+fn check_prompt(model: &CausalLm, row: RequestId, input_ids: &[u32]) -> Result<(), GenerateError> {
+    let vocab_size = model.config().vocab_size;
+    let max_position_embeddings = model.config().max_position_embeddings;
+    let num_tokens = input_ids.len();
+    if num_tokens == 0 {
+        return Err(GenerateError::EmptyPrompt { row });
+    }
+    if num_tokens >= max_position_embeddings {
+        return Err(GenerateError::PromptTooLong {
+            row,
+            num_tokens,
+            max_position_embeddings,
+        });
+    }
+    match input_ids.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(&id) => Err(GenerateError::UnknownToken {
+            row,
+            id,
+            vocab_size,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Hidden states `[B, T, D]` of the next tokens of a cache's rows.
+fn forward(
+    model: &CausalLm,
+    input_ids: Vec<i32>,
+    positions: Vec<i32>,
+    shape: [usize; 2],
+    cache: &mut KvCache,
+) -> Tensor<3> {
+    let device = model.embed_tokens.weight.device();
+    let ints = |values| Tensor::<2, Int>::from_data(TensorData::new(values, shape), &device);
+    model.forward_cached(ints(input_ids), ints(positions), cache)
+}
+
+/// Logits of every position, row by row.
+fn host_logits(model: &CausalLm, hidden: Tensor<3>) -> Vec<f32> {
+    let logits = model.logits(hidden).into_data(); // [B, T, V]
+    let values = logits.convert::<f32>().try_into_vec();
+    values.expect("the data was converted to f32")
+}
+
+/// Log-probabilities of the tokens that follow the positions of one row.
+fn logprobs_of(
+    model: &CausalLm,
+    hidden: Tensor<3>,
+    next: &[u32],
+    num_top: usize,
+) -> Vec<TokenLogprobs> {
+    let logits = host_logits(model, hidden);
+    logits
+        .chunks_exact(model.config().vocab_size)
+        .zip(next)
+        .map(|(logits, &token_id)| TokenLogprobs::of(logits, token_id, num_top))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

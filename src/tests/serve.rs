@@ -1,0 +1,388 @@
+//! The server as its clients see it: real requests over a loopback port, to a model of random
+//! weights.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use burn::tensor::Device;
+use model::{CausalLm, ModelConfig};
+use serde_json::{Value, json};
+
+use crate::fixture::Fixture;
+
+const KEY: &str = "a-key";
+
+/// A running server, stopped when the test ends.
+struct Server {
+    process: Child,
+    address: String,
+    messages: BufReader<std::process::ChildStderr>,
+    _fixture: Fixture,
+}
+
+impl Server {
+    fn start(flags: &[&str]) -> Self {
+        let fixture = Fixture::new();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut config = ModelConfig::load(&root.join("configs/model/debug.json")).unwrap();
+        config.initializer_range = 0.2;
+        let model = CausalLm::new(&config, 3, &Device::flex());
+        let dir = fixture.path("tiny");
+        model::hf::save_model(&model, &dir).unwrap();
+        for name in ["tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(fixture.path("tokenizer").join(name), dir.join(name)).unwrap();
+        }
+        let mut process = Command::new(env!("CARGO_BIN_EXE_kindling"))
+            .args(["serve", "--port", "0", "--device", "cpu", "--model"])
+            .arg(&dir)
+            .args(flags)
+            .env("KINDLING_TEST_KEY", KEY)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut messages = BufReader::new(process.stderr.take().unwrap());
+        let mut address = String::new();
+        while address.is_empty() {
+            let mut line = String::new();
+            assert!(messages.read_line(&mut line).unwrap() > 0, "no address");
+            if let Some(found) = line.trim().strip_prefix("listening on http://") {
+                found.clone_into(&mut address);
+            }
+        }
+        Self {
+            process,
+            address,
+            messages,
+            _fixture: fixture,
+        }
+    }
+
+    /// Status and body.
+    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = self.send(method, path, body);
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, unchunked(head, body))
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_mins(2)))
+            .unwrap();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Authorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        stream
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let (status, body) = self.request("POST", path, &body.to_string());
+        (status, serde_json::from_str(&body).unwrap_or(json!(body)))
+    }
+
+    /// The chunks of a stream that ends as it should.
+    fn stream(&self, path: &str, body: &Value) -> Vec<Value> {
+        let (status, text) = self.request("POST", path, &body.to_string());
+        assert_eq!(status, 200, "{text}");
+        let mut events: Vec<&str> = text.split_terminator("\n\n").collect();
+        assert_eq!(events.pop(), Some("data: [DONE]"));
+        events
+            .into_iter()
+            .map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap())
+            .collect()
+    }
+
+    fn stop(&mut self) -> Option<i32> {
+        let pid = self.process.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn unchunked(head: &str, body: &str) -> String {
+    if !head.to_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let (mut rest, mut whole) = (body.as_bytes(), Vec::new());
+    loop {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n").unwrap();
+        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if len == 0 {
+            return String::from_utf8(whole).unwrap();
+        }
+        whole.extend_from_slice(&rest[end + 2..end + 2 + len]);
+        rest = &rest[end + 4 + len..];
+    }
+}
+
+fn chat(text: &str, more: &Value) -> Value {
+    let mut body = json!({"messages": [{"role": "user", "content": text}], "max_tokens": 20});
+    let fields = body.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    body
+}
+
+const CHAT: &str = "/v1/chat/completions";
+const TEXT: &str = "/v1/completions";
+
+/// Each field of the answer as OpenAI's reference has it, whole and streamed.
+#[test]
+fn a_streamed_answer_is_the_whole_answer_in_pieces() {
+    let server = Server::start(&[]);
+    let (status, whole) = server.post(CHAT, &chat("1+1=?", &json!({"seed": 5})));
+    assert_eq!(status, 200, "{whole}");
+    assert_eq!(whole["object"], "chat.completion");
+    assert_eq!(whole["model"], "tiny");
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["message"]["role"], "assistant");
+    let usage = &whole["usage"];
+    assert_eq!(
+        usage["total_tokens"].as_u64().unwrap(),
+        usage["prompt_tokens"].as_u64().unwrap() + usage["completion_tokens"].as_u64().unwrap()
+    );
+
+    let more = json!({"seed": 5, "stream": true, "stream_options": {"include_usage": true}});
+    let chunks = server.stream(CHAT, &chat("1+1=?", &more));
+    assert_eq!(chunks[0]["choices"][0]["delta"]["role"], "assistant");
+    let text: String = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+        .collect();
+    assert_eq!(text, choice["message"]["content"]);
+    let last = &chunks[chunks.len() - 1];
+    assert_eq!((&last["usage"], &last["choices"]), (usage, &json!([])));
+    let end = &chunks[chunks.len() - 2]["choices"][0];
+    assert_eq!(end["finish_reason"], choice["finish_reason"]);
+}
+
+/// Eight clients at once, each with a seed of its own, against the same requests one by one.
+#[test]
+fn clients_do_not_disturb_each_other() {
+    let server = Server::start(&["--max-batch", "3"]);
+    let ask = |seed: usize| {
+        let text = "abc ".repeat(1 + 5 * seed);
+        let (status, answer) = server.post(CHAT, &chat(&text, &json!({"seed": seed})));
+        assert_eq!(status, 200, "{answer}");
+        answer["choices"][0]["message"]["content"].clone()
+    };
+    let together: Vec<Value> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|seed| scope.spawn(move || ask(seed))).collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    let alone: Vec<Value> = (0..8).map(ask).collect();
+    assert_eq!(together, alone);
+
+    let (_, page) = server.request("GET", "/metrics", "");
+    assert!(page.contains("\nkindling_requests_total 16\n"), "{page}");
+    assert!(page.contains("\nkindling_requests_waiting 0\n"), "{page}");
+}
+
+/// What lm-eval reads: four lists with an entry per token, and what a token was given when it was
+/// written is what the same token is given when it is read.
+#[test]
+fn echoed_prompts_are_scored() {
+    let server = Server::start(&[]);
+    let body = json!({"prompt": [[5, 6, 7], [40]], "max_tokens": 3, "temperature": 0,
+        "logprobs": 1, "echo": true});
+    let (status, scored) = server.post(TEXT, &body);
+    assert_eq!(status, 200, "{scored}");
+    for (choice, len) in scored["choices"].as_array().unwrap().iter().zip([6, 4]) {
+        let lists = choice["logprobs"].as_object().unwrap();
+        assert!(
+            lists
+                .values()
+                .all(|list| list.as_array().unwrap().len() == len)
+        );
+        assert_eq!(lists["token_logprobs"][0], Value::Null);
+        let written = &lists["token_logprobs"][len - 1];
+        let likeliest = lists["top_logprobs"][len - 1].as_object().unwrap();
+        assert_eq!(likeliest.values().next(), Some(written));
+    }
+    let (_, hidden) = server.post(
+        TEXT,
+        &json!({"prompt": [5, 6, 7], "max_tokens": 0,
+        "logprobs": 1, "echo": true}),
+    );
+    assert_eq!(hidden["usage"]["completion_tokens"], 0);
+    let (hidden, scored) = (&hidden["choices"][0], &scored["choices"][0]);
+    let scores =
+        |choice: &Value| choice["logprobs"]["token_logprobs"].as_array().unwrap()[..3].to_vec();
+    assert_eq!(scores(hidden), scores(scored));
+}
+
+/// Two choices with logprobs, a JSON object, a bias that leaves one token, an embedding.
+#[test]
+fn the_fields_of_a_request_do_what_they_say() {
+    let server = Server::start(&[]);
+    let more = json!({"n": 2, "logprobs": true, "top_logprobs": 3, "max_tokens": 4,
+        "logit_bias": {"2": -100}});
+    let (_, answer) = server.post(CHAT, &chat("a", &more));
+    let choices = answer["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 2);
+    for choice in choices {
+        assert_eq!(choice["finish_reason"], "length");
+        let tokens = choice["logprobs"]["content"].as_array().unwrap();
+        assert_eq!(tokens.len(), 4);
+        assert_eq!(tokens[0]["top_logprobs"].as_array().unwrap().len(), 3);
+    }
+    assert_eq!(answer["usage"]["completion_tokens"], 8);
+
+    let more = json!({"response_format": {"type": "json_object"}});
+    let (_, answer) = server.post(CHAT, &chat("a", &more));
+    let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(text.trim_start().starts_with('{'), "{text}");
+
+    let (_, answer) = server.post(
+        TEXT,
+        &json!({"prompt": "a", "max_tokens": 3,
+        "logit_bias": {"9": 100}, "temperature": 0, "logprobs": 0}),
+    );
+    let tokens = answer["choices"][0]["logprobs"]["tokens"]
+        .as_array()
+        .unwrap();
+    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+
+    let (_, answer) = server.post("/v1/embeddings", &json!({"input": ["a", "b"]}));
+    let data = answer["data"].as_array().unwrap();
+    assert_eq!(data.len(), 2);
+    assert_ne!(data[0]["embedding"], data[1]["embedding"]);
+}
+
+/// Status, and the message in OpenAI's shape.
+#[test]
+fn what_cannot_be_answered_is_refused_in_openai_shape() {
+    let server = Server::start(&["--api-key", "KINDLING_TEST_KEY"]);
+    let long = "word ".repeat(2000);
+    for (path, body, status, message) in [
+        (CHAT, json!({}), 400, "missing field `messages`"),
+        (CHAT, json!({"messages": []}), 400, "found no messages"),
+        (
+            CHAT,
+            chat("a", &json!({"model": "gpt"})),
+            404,
+            "expected one of tiny",
+        ),
+        (CHAT, chat("a", &json!({"top_p": 2})), 400, "top_p is 2"),
+        (
+            CHAT,
+            chat("a", &json!({"n": 0})),
+            400,
+            "found 0, expected from 1",
+        ),
+        (
+            CHAT,
+            chat("a", &json!({"max_tokens": 0})),
+            400,
+            "max_new_tokens is 0",
+        ),
+        (
+            CHAT,
+            chat(&long, &json!({})),
+            400,
+            "expected fewer than the model's context",
+        ),
+        (
+            CHAT,
+            json!({"messages": [{"role": "judge", "content": ""}]}),
+            400,
+            "found `judge`",
+        ),
+        (TEXT, json!({"prompt": ""}), 400, "the prompt is empty"),
+        (TEXT, json!({"prompt": [99999]}), 400, "token id 99999"),
+        ("/v2", json!({}), 404, "no such address: /v2"),
+        ("/health", json!({}), 405, "another method"),
+    ] {
+        let (found, answer) = server.post(path, &body);
+        assert_eq!(found, status, "{path} {answer}");
+        let error = &answer["error"];
+        assert!(
+            error["message"].as_str().unwrap().contains(message),
+            "{answer}"
+        );
+        assert_eq!(error["type"], "invalid_request_error");
+    }
+    let (status, _) = server.request("POST", CHAT, &"x".repeat(9 << 20));
+    assert_eq!(status, 413);
+
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    write!(
+        stream,
+        "GET /v1/models HTTP/1.0\r\nAuthorization: Bearer a-kez\r\n\r\n"
+    )
+    .unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 401"), "{response}");
+    assert!(response.contains("invalid_api_key"), "{response}");
+}
+
+/// One row and one place to wait: of many that come at once some are told to come again, and those
+/// that go away make room.
+#[test]
+fn a_full_queue_refuses_and_clients_that_go_away_make_room() {
+    let server = Server::start(&["--max-batch", "1", "--max-queue", "1"]);
+    let long = chat("a", &json!({"max_tokens": 480, "logit_bias": {"2": -100}})).to_string();
+    let mut clients: Vec<TcpStream> = (0..20).map(|_| server.send("POST", CHAT, &long)).collect();
+    let mut response = String::new();
+    clients
+        .pop()
+        .unwrap()
+        .read_to_string(&mut response)
+        .unwrap();
+    assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
+    assert!(response.contains("Retry-After: 1") && response.contains("rate_limit_error"));
+    drop(clients);
+    for _ in 0..600 {
+        let (status, _) = server.post(CHAT, &chat("d", &json!({"max_tokens": 1})));
+        if status == 200 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("the queue stays full");
+}
+
+/// A stream that is on its way when SIGTERM comes is heard to its end.
+#[test]
+fn the_server_finishes_its_answers_before_it_stops() {
+    let mut server = Server::start(&[]);
+    let body = chat(
+        "a",
+        &json!({"max_tokens": 100, "stream": true, "logit_bias": {"2": -100}}),
+    );
+    let mut stream = server.send("POST", CHAT, &body.to_string());
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    let rest = thread::spawn(move || {
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        rest
+    });
+    assert_eq!(server.stop(), Some(0));
+    assert!(rest.join().unwrap().contains("data: [DONE]"));
+    let mut messages = String::new();
+    server.messages.read_to_string(&mut messages).unwrap();
+    assert!(messages.ends_with("stopped\n"), "{messages}");
+}
