@@ -6,9 +6,12 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use burn::module::Module;
 use dataset::Tokenizer;
 use model::CausalLm;
 use serde::Serialize;
+
+use crate::report::{ExamReport, Reporter};
 
 /// Right answers of one sitting, with what they leave open.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,17 +47,22 @@ impl Examiner {
         Self(Arc::new(sit))
     }
 
-    /// The model's score.
-    ///
-    /// # Errors
-    ///
-    /// When the exam cannot be put to this model.
-    pub fn examine(
+    /// Reports the score of a model in training, or why it has none.
+    pub(crate) fn report_on(
         &self,
         model: &CausalLm,
         tokenizer: &Tokenizer,
-    ) -> Result<ExamScore, ExaminerError> {
-        (self.0)(model, tokenizer)
+        step: u64,
+        reporter: &mut Reporter,
+    ) {
+        // A model outside autodiff: what it thinks leaves no graph behind.
+        match (self.0)(&model.valid(), tokenizer) {
+            Ok(score) => reporter.record_exam(&ExamReport { step, score }),
+            Err(error) => {
+                let text = format!("the model cannot be examined: {error}");
+                reporter.note(step, &text);
+            }
+        }
     }
 }
 

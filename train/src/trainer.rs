@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use burn::module::Module;
 use dataset::Tokenizer;
 use model::CausalLm;
 
@@ -13,9 +12,7 @@ use crate::config::LoopConfig;
 use crate::examiner::Examiner;
 use crate::guard::GuardError;
 use crate::optimizer::Optimizer;
-use crate::report::{
-    ExamReport, ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport,
-};
+use crate::report::{ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport};
 use crate::routing::loads_by_layer;
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
@@ -352,18 +349,9 @@ impl<S: Stage> Trainer<S> {
 
     /// Puts the exam to the model, if there is one; like samples, it never ends the run.
     fn examine(&mut self) {
-        let Some((examiner, tokenizer)) = &self.examiner else {
-            return;
-        };
-        let step = self.state.step as u64;
-        // A model outside autodiff: what it thinks leaves no graph behind.
-        let model = here(self.model.as_ref()).valid();
-        match examiner.examine(&model, tokenizer) {
-            Ok(score) => self.reporter.record_exam(&ExamReport { step, score }),
-            Err(error) => {
-                let text = format!("the model cannot be examined: {error}");
-                self.reporter.note(step, &text);
-            }
+        if let Some((examiner, tokenizer)) = &self.examiner {
+            let (model, step) = (here(self.model.as_ref()), self.state.step as u64);
+            examiner.report_on(model, tokenizer, step, &mut self.reporter);
         }
     }
 
