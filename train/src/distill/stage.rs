@@ -91,8 +91,9 @@ impl Stage for DistillStage {
             Some(terms) => terms.judge_all(model, &routings),
             None => (None, Vec::new()),
         };
+        // As in MiniMind's recipe, what balances experts goes with the labels' share.
         let total = match added {
-            Some(added) => loss.clone() + added,
+            Some(added) => loss.clone() + added.mul_scalar(self.alpha),
             None => loss.clone(),
         }; // [1]
         let grads = GradientsParams::from_grads(total.backward(), model);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::prelude::*;
 use model::CausalLm;
+use model::config::ModelConfig;
 use model::hf::load_model;
 use model::lora::load_adapter;
 use model::params::named_params;
@@ -184,6 +185,37 @@ fn students_learn_from_what_a_teacher_answered() {
         .find(|row| row["kind"] == "step");
     let loss = first.unwrap()["loss"].as_f64().unwrap();
     assert!(loss.abs() < 1e-5, "{loss}");
+}
+
+/// The divergence from a teacher of experts falls; only the vocabulary must be the student's.
+#[test]
+fn a_dense_student_learns_from_experts() {
+    let world = World::new();
+    let base = summary(
+        world
+            .pretrain(&world.pretrain_config(), "1-pretrain")
+            .unwrap(),
+    )
+    .final_dir;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut shape = ModelConfig::load(&root.join("configs/model/debug-moe.json")).unwrap();
+    shape.vocab_size = 300;
+    let teacher = world.path("experts");
+    fs::create_dir(&teacher).unwrap();
+    let model = CausalLm::new(&shape, 1, &Device::flex());
+    model::hf::save_model(&model, &teacher).unwrap();
+
+    let mut config = distill_config(world.chat_config(&base), &teacher, &world);
+    config.distill.alpha = 0.0;
+    config.optimizer.lr = 1e-2;
+    let options = world.options("run", IfExists::Refuse, false);
+    summary(distill::run(&config, options).unwrap());
+    let losses: Vec<f64> = metrics(&world.path("run"))
+        .iter()
+        .filter(|row| row["kind"] == "step")
+        .map(|row| row["loss"].as_f64().unwrap())
+        .collect();
+    assert!(losses[losses.len() - 1] < 0.9 * losses[0], "{losses:?}");
 }
 
 /// Each text names the folder, what it has and what was expected.
