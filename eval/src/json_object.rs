@@ -1,7 +1,7 @@
 //! Which bytes may come next in a JSON object: what keeps an answer parseable while it is written.
 //!
 //! Source of the grammar: RFC 8259. Deviations: the whole text is one object with nothing around
-//! it, nesting ends at [`MAX_DEPTH`], and white space comes in runs of at most [`MAX_SPACES`], since
+//! it, nesting ends at `MAX_DEPTH`, and white space comes in runs of at most `MAX_SPACES`, since
 //! small models would indent forever.
 
 /// Objects and lists within one another.
