@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::ceval::{self, describe_answers};
-use super::cmmlu;
+use super::ceval::{self, CevalSubject, describe_answers};
+use super::cmmlu::{self, CmmluSubject};
 use super::prompt::Wording;
 use super::question::{LETTERS, Question, Subject, SubjectInfo};
 use super::read::{QuestionFileError, read_questions};
@@ -173,10 +173,7 @@ pub fn read_exam(
 ) -> Result<Exam, ExamError> {
     match kind {
         ExamKind::Ceval => {
-            let known: Vec<SubjectInfo> = ceval::SUBJECTS
-                .iter()
-                .map(ceval::CevalSubject::info)
-                .collect();
+            let known: Vec<SubjectInfo> = ceval::SUBJECTS.iter().map(CevalSubject::info).collect();
             let exam = read_published(kind, "C-Eval", dir, split, only, &known)?;
             for subject in &exam.subjects {
                 check_ceval(dir, split, subject)?;
@@ -184,10 +181,7 @@ pub fn read_exam(
             Ok(exam)
         }
         ExamKind::Cmmlu => {
-            let known: Vec<SubjectInfo> = cmmlu::SUBJECTS
-                .iter()
-                .map(cmmlu::CmmluSubject::info)
-                .collect();
+            let known: Vec<SubjectInfo> = cmmlu::SUBJECTS.iter().map(CmmluSubject::info).collect();
             let exam = read_published(kind, "CMMLU", dir, split, only, &known)?;
             for subject in &exam.subjects {
                 check_cmmlu(dir, split, subject)?;
