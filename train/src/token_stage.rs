@@ -172,9 +172,9 @@ impl Stage for TokenStage {
             let noise = embedding_noise(self.neftune_alpha, shape, self.seed, pass);
             tensors.noise = Some(Tensor::from_data(noise, &device)); // [B, T, D]
         }
-        model.dropout_pass().begin(self.pass_number());
+        model.training_pass().begin(self.pass_number());
         let gradients = gradients_of_tokens(model, tensors, self.recomputes);
-        model.dropout_pass().end();
+        model.training_pass().end();
         gradients
     }
 

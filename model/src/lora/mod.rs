@@ -16,7 +16,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use self::dropout::Dropout;
-pub use self::dropout::DropoutPass;
 pub use self::peft::{AdapterError, load_adapter, save_adapter};
 use crate::causal_lm::CausalLm;
 use crate::config::ModelConfig;
@@ -24,6 +23,7 @@ use crate::feed_forward::FeedForward;
 use crate::kernels;
 use crate::linear::Linear;
 use crate::params::path_hash;
+use crate::training_pass::TrainingPass;
 
 /// The projections of a layer's attention that adapters may stand beside.
 const ATTENTION: [&str; 4] = [
@@ -164,7 +164,7 @@ impl CausalLm {
                 });
             }
         }
-        let pass = DropoutPass::default();
+        let pass = TrainingPass::default();
         for (path, linear) in model.projections_mut() {
             if config.matches(&path)? {
                 let [inputs, outputs] = linear.weight.dims();
@@ -182,7 +182,7 @@ impl CausalLm {
                 });
             }
         }
-        model.dropout_pass = pass;
+        model.training_pass = pass;
         Ok(model)
     }
 

@@ -385,9 +385,9 @@ fn router_noise_follows_the_pass() {
     let model = golden_model("hf_qwen3_moe", &device).with_router_noise(1.0, 7);
     let quiet = logits(&model, &rows, &device);
     let in_pass = |pass: u64| {
-        model.dropout_pass().begin(pass);
+        model.training_pass().begin(pass);
         let noisy = logits(&model, &rows, &device);
-        model.dropout_pass().end();
+        model.training_pass().end();
         noisy
     };
     let (first, second) = (in_pass(1), in_pass(2));
