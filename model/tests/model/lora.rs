@@ -122,6 +122,16 @@ fn weights_are_frozen() {
     assert!(adapter.lora_a.is_require_grad() && adapter.lora_b.is_require_grad());
 }
 
+/// The biases that balance experts are frozen too: a checkpoint of adapters would not hold them.
+#[test]
+fn biases_of_a_frozen_router_do_not_move() {
+    let model = golden_model("hf_ernie_moe", &Device::flex());
+    let adapted = model.with_adapters(&adapters(2, &["q_proj"]), 1).unwrap();
+    let before = named_params(&adapted);
+    let moved = adapted.with_moved_biases(&[(1, vec![4, 3, 2, 1])], 0.125);
+    assert_eq!(named_params(&moved), before);
+}
+
 /// Merging adds `scale * A * B` to each weight, of several adapters one after the other.
 #[test]
 fn merged_models_answer_as_adapted_ones() {
