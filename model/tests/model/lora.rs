@@ -204,6 +204,12 @@ fn adapters_that_do_not_fit_are_refused() {
          self_attn.v_proj, self_attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj"
     );
     assert_eq!(
+        num_adapter_params(plain.config(), &adapters(4, &["q_prj"]))
+            .unwrap_err()
+            .to_string(),
+        refusal(&["q_prj"], 4)
+    );
+    assert_eq!(
         refusal(&["layers.[*"], 4),
         "`layers.[*` is not a valid pattern"
     );
