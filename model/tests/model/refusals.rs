@@ -159,6 +159,77 @@ fn a_broken_shard_index_is_refused_with_the_shard_at_fault() {
     );
 }
 
+/// Field, value and expectation, written by hand.
+#[test]
+fn experts_that_do_not_fit_are_refused() {
+    for (golden, field, value, message) in [
+        (
+            "hf_qwen3_moe",
+            "num_experts_per_tok",
+            json!(5),
+            "`num_experts_per_tok` is 5, expected 1 to num_experts 4",
+        ),
+        (
+            "hf_qwen3_moe",
+            "mlp_only_layers",
+            json!([7]),
+            "`mlp_only_layers` is 7, expected layers below num_hidden_layers 2",
+        ),
+        (
+            "hf_qwen3_moe",
+            "mlp_only_layers",
+            json!([0, 1]),
+            "`mlp_only_layers` is every layer, expected at least one layer with experts",
+        ),
+        (
+            "hf_qwen3_moe",
+            "moe_intermediate_size",
+            json!(null),
+            "`moe_intermediate_size` is missing, expected a number",
+        ),
+        (
+            "hf_ernie_moe",
+            "norm_topk_prob",
+            json!(false),
+            "`norm_topk_prob` is false, expected true with model_type ernie4_5_moe",
+        ),
+        (
+            "hf_ernie_moe",
+            "use_bias",
+            json!(true),
+            "`use_bias` is true, expected false",
+        ),
+        (
+            "hf_glm4_moe",
+            "n_group",
+            json!(2),
+            "`n_group` is 2, expected 1",
+        ),
+        (
+            "hf_glm4_moe",
+            "routed_scaling_factor",
+            json!(2.5),
+            "`routed_scaling_factor` is 2.5, expected 1",
+        ),
+        (
+            "v1_moe",
+            "scoring_func",
+            json!("sigmoid"),
+            "`scoring_func` is \"sigmoid\", expected softmax",
+        ),
+    ] {
+        let folder = FolderCopy::of(golden);
+        let mut config = read_json(&folder.path("config.json"));
+        config[field] = value;
+        folder.write_json("config.json", &config);
+        assert_eq!(
+            folder.error(),
+            format!("config.json: {message}"),
+            "{golden}"
+        );
+    }
+}
+
 /// A file in the place of the folder, so that it fails for every user.
 #[test]
 fn an_unwritable_folder_is_named() {
