@@ -212,6 +212,61 @@ fn experts_that_do_not_fit_are_refused() {
             "`routed_scaling_factor` is 2.5, expected 1",
         ),
         (
+            "hf_ernie_moe",
+            "moe_k",
+            json!(5),
+            "`moe_k` is 5, expected 1 to moe_num_experts 4",
+        ),
+        (
+            "hf_ernie_moe",
+            "moe_layer_start_index",
+            json!(2),
+            "`moe_layer_start_index` is every layer, expected at least one layer with experts",
+        ),
+        (
+            "hf_glm4_moe",
+            "n_routed_experts",
+            json!(0),
+            "`n_routed_experts` is 0, expected 1 to 2147483647",
+        ),
+        (
+            "hf_glm4_moe",
+            "first_k_dense_replace",
+            json!(1_u64 << 60),
+            "`first_k_dense_replace` is every layer, expected at least one layer with experts",
+        ),
+        (
+            "hf_ernie_moe",
+            "rope_parameters",
+            json!({"rope_type": "default"}),
+            "`rope_theta` is missing, expected a number",
+        ),
+        (
+            "hf_ernie_moe",
+            "tie_word_embeddings",
+            json!(null),
+            "`tie_word_embeddings` is missing, expected true or false",
+        ),
+        (
+            "hf_glm4_moe",
+            "rope_parameters",
+            json!({"rope_type": "default", "rope_theta": 10000.0}),
+            "`partial_rotary_factor` is missing, expected 1.0",
+        ),
+        (
+            "v1_moe",
+            "num_experts_per_tok",
+            json!(1),
+            "`num_experts_per_tok` is 1, expected at least 2: MiniMind v1 leaves a single weight \
+             as it is, ernie4_5_moe does not",
+        ),
+        (
+            "v1_moe",
+            "num_experts_per_tok",
+            json!(5),
+            "`num_experts_per_tok` is 5, expected at most n_routed_experts 4",
+        ),
+        (
             "v1_moe",
             "scoring_func",
             json!("sigmoid"),
