@@ -5,7 +5,7 @@ use std::fs;
 use burn::prelude::*;
 use model::hf::save_model;
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixture::golden_model;
@@ -212,6 +212,21 @@ fn experts_that_do_not_fit_are_refused() {
             "`routed_scaling_factor` is 2.5, expected 1",
         ),
         (
+            "v1_moe",
+            "scoring_func",
+            json!("sigmoid"),
+            "`scoring_func` is \"sigmoid\", expected softmax",
+        ),
+    ] {
+        assert_refused(golden, field, value, message);
+    }
+}
+
+/// Each class of transformers, and MiniMind v1, spells the fields of its experts otherwise.
+#[test]
+fn experts_are_refused_under_the_fields_of_their_file() {
+    for (golden, field, value, message) in [
+        (
             "hf_ernie_moe",
             "moe_k",
             json!(5),
@@ -236,6 +251,28 @@ fn experts_that_do_not_fit_are_refused() {
             "`first_k_dense_replace` is every layer, expected at least one layer with experts",
         ),
         (
+            "v1_moe",
+            "num_experts_per_tok",
+            json!(1),
+            "`num_experts_per_tok` is 1, expected at least 2: MiniMind v1 leaves a single weight \
+             as it is, ernie4_5_moe does not",
+        ),
+        (
+            "v1_moe",
+            "num_experts_per_tok",
+            json!(5),
+            "`num_experts_per_tok` is 5, expected at most n_routed_experts 4",
+        ),
+    ] {
+        assert_refused(golden, field, value, message);
+    }
+}
+
+/// Where a class of transformers has another default than is read here, nothing is guessed.
+#[test]
+fn a_field_with_a_default_of_its_class_must_be_there() {
+    for (golden, field, value, message) in [
+        (
             "hf_ernie_moe",
             "rope_parameters",
             json!({"rope_type": "default"}),
@@ -253,36 +290,22 @@ fn experts_that_do_not_fit_are_refused() {
             json!({"rope_type": "default", "rope_theta": 10000.0}),
             "`partial_rotary_factor` is missing, expected 1.0",
         ),
-        (
-            "v1_moe",
-            "num_experts_per_tok",
-            json!(1),
-            "`num_experts_per_tok` is 1, expected at least 2: MiniMind v1 leaves a single weight \
-             as it is, ernie4_5_moe does not",
-        ),
-        (
-            "v1_moe",
-            "num_experts_per_tok",
-            json!(5),
-            "`num_experts_per_tok` is 5, expected at most n_routed_experts 4",
-        ),
-        (
-            "v1_moe",
-            "scoring_func",
-            json!("sigmoid"),
-            "`scoring_func` is \"sigmoid\", expected softmax",
-        ),
     ] {
-        let folder = FolderCopy::of(golden);
-        let mut config = read_json(&folder.path("config.json"));
-        config[field] = value;
-        folder.write_json("config.json", &config);
-        assert_eq!(
-            folder.error(),
-            format!("config.json: {message}"),
-            "{golden}"
-        );
+        assert_refused(golden, field, value, message);
     }
+}
+
+/// A golden with one field of its config replaced is refused in these words.
+fn assert_refused(golden: &str, field: &str, value: Value, message: &str) {
+    let folder = FolderCopy::of(golden);
+    let mut config = read_json(&folder.path("config.json"));
+    config[field] = value;
+    folder.write_json("config.json", &config);
+    assert_eq!(
+        folder.error(),
+        format!("config.json: {message}"),
+        "{golden}"
+    );
 }
 
 /// A file in the place of the folder, so that it fails for every user.
