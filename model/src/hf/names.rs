@@ -136,7 +136,7 @@ impl WeightLayout {
         }
     }
 
-    /// The file's rows of `width` values, one for each output of the weight at `path`, in our order.
+    /// The file's rows of `width` values, one for each output of the weight at `path`, in ours.
     pub(crate) fn rows_from_file(
         self,
         path: &str,

@@ -1,7 +1,7 @@
 //! Adapters in PEFT's folder layout: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! PEFT stands them beside the weights of `transformers`: the rows of `lora_B`, one per output, have
-//! the order that the weight's rows have there.
+//! PEFT stands them beside the weights of `transformers`: the rows of `lora_B`, one per output,
+//! have the order that the weight's rows have there.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,8 +3,8 @@
 //! The likeliest tokens of every trained position are kept under a hash of the conversation, so
 //! that the teacher runs once however many epochs there are. They are computed in one fixed order
 //! before training, not as batches come: what is found does not depend on how rows are packed, and
-//! a resumed run reads the same bits. The file's name is a hash of the teacher and of all that it was
-//! asked.
+//! a resumed run reads the same bits. The file's name is a hash of the teacher and of all that it
+//! was asked.
 //!
 //! Axis letters: `S` trained tokens, `V` vocabulary, `K` tokens that the teacher thinks likeliest.
 
