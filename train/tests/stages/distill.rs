@@ -161,112 +161,13 @@ fn conversations_that_are_cut_elsewhere_are_asked_about_again() {
             .unwrap(),
     )
     .final_dir;
-    // 300 letters that the tokenizer has never seen next to each other.
+    // More than 64 tokens: a token of the tokenizer's 300 is not longer than a few words of these.
     let long = serde_json::json!({"conversations": [
         {"role": "user", "content": "sing"},
         {"role": "assistant", "content": "xyz".repeat(100)},
     ]});
     let chats = fs::read_to_string(world.path("chat.jsonl")).unwrap();
     fs::write(world.path("chat.jsonl"), format!("{chats}\n{long}")).unwrap();
-    let num_cached = cached();
-    let again = taught("d", 8);
-    assert_eq!(difference(&again, &likeliest).to_bits(), 0);
-    assert_eq!(cached(), num_cached);
-
-    // At the weights of the teacher itself there is nothing to learn from it.
-    let mut config = distill_config(world.chat_config(&teacher), &teacher, &world);
-    config.distill.alpha = 0.0;
-    summary(distill::run(&config, options("e")).unwrap());
-    let first = metrics(&world.path("e"))
-        .into_iter()
-        .find(|row| row["kind"] == "step");
-    let loss = first.unwrap()["loss"].as_f64().unwrap();
-    assert!(loss.abs() < 1e-5, "{loss}");
-}
-
-/// The divergence from a teacher of experts falls; only the vocabulary must be the student's.
-#[test]
-fn a_dense_student_learns_from_experts() {
-    let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
-    let teacher = world.path("experts");
-    fs::create_dir(&teacher).unwrap();
-    let model = CausalLm::new(&shape_of_experts(), 1, &Device::flex());
-    model::hf::save_model(&model, &teacher).unwrap();
-
-    let mut config = distill_config(world.chat_config(&base), &teacher, &world);
-    config.distill.alpha = 0.0;
-    config.optimizer.lr = 1e-2;
-    let options = world.options("run", IfExists::Refuse, false);
-    summary(distill::run(&config, options).unwrap());
-    let losses: Vec<f64> = metrics(&world.path("run"))
-        .iter()
-        .filter(|row| row["kind"] == "step")
-        .map(|row| row["loss"].as_f64().unwrap())
-        .collect();
-    assert!(losses[losses.len() - 1] < 0.9 * losses[0], "{losses:?}");
-}
-
-/// Each text names the folder, what it has and what was expected.
-#[test]
-fn teachers_that_do_not_fit_are_refused() {
-    let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
-    let refusal = |teacher: &Path| {
-        let config = distill_config(world.chat_config(&base), teacher, &world);
-        let options = world.options("run", IfExists::Refuse, false);
-        let error = distill::run(&config, options).unwrap_err().to_string();
-        error.replace(
-            &format!("{}/", world.path("").display()).replace("//", "/"),
-            "",
-        )
-    };
-    let mut larger = base.clone();
-    larger.set_file_name("larger");
-    fs::create_dir(&larger).unwrap();
-    let mut shape = load_model(&base, &Device::flex()).unwrap().config().clone();
-    shape.vocab_size = 301;
-    let model = CausalLm::new(&shape, 1, &Device::flex());
-    model::hf::save_model(&model, &larger).unwrap();
-    assert_eq!(
-        refusal(&larger),
-        "1-pretrain/larger: the teacher has 301 tokens, expected the student's 300"
-    );
-    assert_eq!(
-        refusal(&world.path("none")),
-        "none: the teacher cannot be read"
-    );
-}
-
-/// A conversation is another question where it is cut elsewhere: what was answered about the rest
-/// of it is not read, however many rows there are.
-#[test]
-fn conversations_that_are_cut_elsewhere_are_asked_about_again() {
-    let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
-    // More than 64 tokens: a token of the tokenizer's 300 is not longer than a few words of these.
-    let long = serde_json::json!({"conversations": [
-        {"role": "user", "content": "sing"},
-        {"role": "assistant", "content": "xyz".repeat(100)},
-    ]});
-    let mut chats = fs::read_to_string(world.path("chat.jsonl")).unwrap();
-    chats.push_str(&format!("\n{long}"));
-    fs::write(world.path("chat.jsonl"), chats).unwrap();
     let num_cached = |run: &str, seq_len: usize| {
         let mut config = distill_config(world.chat_config(&base), &base, &world);
         config.data.validation_fraction = 0.0;
