@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::cache::hex;
 use crate::chat::{ChatTemplate, Message, RenderOptions};
 use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
 use crate::rows::{NumberedRow, RowFormat};
@@ -61,8 +62,11 @@ impl PromptEncoder<'_> {
     pub fn encode_row(&self, row: NumberedRow) -> Result<PromptRow, ConversationFault> {
         let chat = row.row?.into_chat()?;
         let mut messages = chat.conversations;
-        let last = messages.iter().rposition(Message::is_assistant);
-        let last = last.expect("a conversation has a turn of an assistant");
+        // A conversation that was read has a turn of an assistant.
+        let last = messages
+            .iter()
+            .rposition(Message::is_assistant)
+            .unwrap_or(0);
         let expected = messages[last].content.clone();
         messages.truncate(last);
         let options = RenderOptions {
@@ -104,11 +108,7 @@ pub fn prompts_fingerprint(prompts: &[PromptRow]) -> String {
         hash.update((prompt.expected.len() as u64).to_le_bytes());
         hash.update(prompt.expected.as_bytes());
     }
-    let digest = hash.finalize();
-    digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&hash.finalize()[..16])
 }
 
 fn bytes_of(ids: &[u32]) -> Vec<u8> {

@@ -67,8 +67,11 @@ impl ReasonedEncoder<'_> {
     pub fn encode_row(&self, row: NumberedRow) -> Result<ReasonedTokens, ConversationFault> {
         let chat = row.row?.into_chat()?;
         let mut messages = chat.conversations;
-        let last = messages.iter().rposition(Message::is_assistant);
-        let last = last.expect("a conversation has a turn of an assistant");
+        // A conversation that was read has a turn of an assistant.
+        let last = messages
+            .iter()
+            .rposition(Message::is_assistant)
+            .unwrap_or(0);
         let said = messages[last].clone();
         messages.truncate(last);
         let (reasoning, answer) = parted(&said);

@@ -77,7 +77,6 @@ mod tests {
             num_documents: 1,
             num_rows: 1,
             num_exam_items: 30,
-            ..PlaygroundConfig::default()
         };
         let exam = Playground::generate(&config).exam;
         let sums: Vec<_> = exam.iter().filter(|item| item.task == Task::Sum).collect();

@@ -58,6 +58,7 @@ pub(super) fn mean_and_std(numbers: &[f64]) -> (f64, f64) {
 }
 
 /// Whether all answers of a group earned the same, so that there is nothing to learn from it.
+#[expect(clippy::float_cmp, reason = "equal is the same number, not a near one")]
 pub(super) fn are_equal(group: &[f64]) -> bool {
     group.windows(2).all(|pair| pair[0] == pair[1])
 }
@@ -91,6 +92,7 @@ fn of_group(group: &[f64], kind: AdvantageKind, std_of_all: f64, biased_std: boo
 }
 
 /// Place in ascending order from 0; equal rewards get the mean of their places.
+#[expect(clippy::float_cmp, reason = "equal is the same number, not a near one")]
 fn rank(reward: f64, group: &[f64]) -> f64 {
     let below = group.iter().filter(|other| **other < reward).count();
     let equal = group.iter().filter(|other| **other == reward).count();

@@ -40,6 +40,14 @@ pub fn plan(config: &GrpoConfig) -> Result<TrainPlan, TrainError> {
 /// When the config is wrong, something cannot be read or written, an answer has no reward, or
 /// training breaks off.
 pub fn run(config: &GrpoConfig, options: RunOptions) -> Result<Outcome, TrainError> {
+    let prepared = with_reference(config, &options)?;
+    run_stage(prepared, options, |_, _, _| Ok(()))
+}
+
+fn with_reference(
+    config: &GrpoConfig,
+    options: &RunOptions,
+) -> Result<Prepared<GrpoStage>, TrainError> {
     let Ready {
         plan,
         start,
@@ -50,7 +58,7 @@ pub fn run(config: &GrpoConfig, options: RunOptions) -> Result<Outcome, TrainErr
         // Without autodiff: the reference is asked and never changed.
         parts.reference = Some(start.model(config.train.seed, &options.device)?);
     }
-    let prepared = Prepared {
+    Ok(Prepared {
         config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
         config_toml: commented_toml(config)?,
         plan,
@@ -58,8 +66,7 @@ pub fn run(config: &GrpoConfig, options: RunOptions) -> Result<Outcome, TrainErr
         start,
         data_fingerprint,
         loop_config: config.loop_config(),
-    };
-    run_stage(prepared, options, |_, _, _| Ok(()))
+    })
 }
 
 /// A stage whose data is read, and that has no model yet.

@@ -157,8 +157,19 @@ impl RewardConfig {
 
     /// What the function is called in reports and errors.
     pub fn name(&self) -> String {
-        let kind = serde_json::to_value(self.kind).expect("a unit variant is a string");
-        kind.as_str().unwrap_or_default().to_owned()
+        let name = match self.kind {
+            RewardKind::Answer => "answer",
+            RewardKind::ExactMatch => "exact_match",
+            RewardKind::Choice => "choice",
+            RewardKind::Regex => "regex",
+            RewardKind::ThinkFormat => "think_format",
+            RewardKind::Length => "length",
+            RewardKind::Overlong => "overlong",
+            RewardKind::Language => "language",
+            RewardKind::Repetition => "repetition",
+            RewardKind::Command => "command",
+        };
+        name.to_owned()
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -34,7 +34,7 @@ impl<'a> Sample<'a> {
 /// A program that is started once per rollout.
 pub(super) struct Command {
     name: String,
-    command: Vec<String>,
+    words: Vec<String>,
     timeout_secs: f64,
 }
 
@@ -42,7 +42,7 @@ impl Command {
     pub(super) fn new(config: &RewardConfig) -> Self {
         Self {
             name: config.name(),
-            command: config.command.clone(),
+            words: config.command.clone(),
             timeout_secs: config.timeout_secs,
         }
     }
@@ -50,15 +50,15 @@ impl Command {
     fn cannot_run(&self, source: std::io::Error) -> RewardError {
         RewardError::Start {
             name: self.name.clone(),
-            program: self.command[0].clone().into(),
+            program: self.words[0].clone().into(),
             source,
         }
     }
 
     /// What the program writes, once it has ended well and in time.
     fn output(&self, input: String) -> Result<String, RewardError> {
-        let mut child = Program::new(&self.command[0])
-            .args(&self.command[1..])
+        let mut child = Program::new(&self.words[0])
+            .args(&self.words[1..])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

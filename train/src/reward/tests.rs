@@ -106,6 +106,14 @@ fn rewards_are_summed_by_weight() {
     assert_eq!(found.by_function, expected);
 }
 
+/// A function that says what it was told to.
+struct Silent(Vec<f64>);
+impl Reward for Silent {
+    fn judge(&mut self, _answers: &[Answered<'_>]) -> Result<Vec<f64>, RewardError> {
+        Ok(self.0.clone())
+    }
+}
+
 /// A row without a letter cannot be judged by one, and that is an error rather than a 0.
 #[test]
 fn a_missing_reward_is_an_error() {
@@ -115,12 +123,6 @@ fn a_missing_reward_is_an_error() {
         error.to_string(),
         "reward choice: the answer of the row is \"82\", expected a letter from A to D"
     );
-    struct Silent(Vec<f64>);
-    impl Reward for Silent {
-        fn judge(&mut self, _answers: &[Answered<'_>]) -> Result<Vec<f64>, RewardError> {
-            Ok(self.0.clone())
-        }
-    }
     let of = |given: Vec<f64>| {
         let function = Box::new(Silent(given));
         let mut rewards = Rewards(Vec::new()).with("model".to_owned(), 1.0, function);

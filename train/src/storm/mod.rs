@@ -148,9 +148,9 @@ fn split(
 ) -> (Vec<ReasonedTokens>, Vec<ReasonedTokens>) {
     rows.into_iter().partition(|row| {
         let mut hash = Sha256::new();
-        row.prompt
-            .iter()
-            .for_each(|id| hash.update(id.to_le_bytes()));
+        for id in &row.prompt {
+            hash.update(id.to_le_bytes());
+        }
         let mut index = [0; 8];
         index.copy_from_slice(&hash.finalize()[..8]);
         hashed_fraction(seed, u64::from_le_bytes(index)) >= fraction
@@ -162,7 +162,9 @@ fn fingerprint(rows: &[ReasonedTokens]) -> String {
     for row in rows {
         for ids in [&row.explicit_prompt, &row.reasoning, &row.answer] {
             hash.update((ids.len() as u64).to_le_bytes());
-            ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+            for id in ids {
+                hash.update(id.to_le_bytes());
+            }
         }
     }
     hex(&hash.finalize()[..16])
