@@ -1,6 +1,7 @@
-//! `kindling data`: look at files of conversations before training on them.
+//! `kindling data`: look at files of conversations before training on them, or make some.
 
 mod inspect;
+mod playground;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use inspect::InspectArgs;
+use playground::PlaygroundArgs;
 
 /// The command line of the data tools.
 #[derive(Debug, Clone, Subcommand)]
@@ -27,6 +29,9 @@ pub enum DataCommand {
     /// Report every line that cannot be used, and what training would cut or leave out; exits with
     /// 1 if too many lines are bad
     Validate(ValidateArgs),
+    /// Write questions of the playground: sums to practise on, sums of three numbers with their
+    /// reasoning, and others of both that training never shows
+    Playground(PlaygroundArgs),
 }
 
 /// How conversations are read; the same choices as in a chat stage's [data].
@@ -75,6 +80,7 @@ pub fn run(command: &DataCommand) -> Result<ExitCode> {
     match command {
         DataCommand::Inspect(args) => inspect::run(args),
         DataCommand::Validate(args) => validate(args),
+        DataCommand::Playground(args) => playground::run(args),
     }
 }
 

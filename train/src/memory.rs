@@ -49,6 +49,8 @@ pub struct MemoryEstimate {
     pub activations: u64,
     /// Logits of one chunk and their gradient.
     pub logits: u64,
+    /// What the model writes its own training data with: keys and values, logits, a reference.
+    pub rollouts: u64,
     /// The program itself and the data on its way.
     pub program: u64,
     /// What the allocator holds without use.
@@ -113,6 +115,7 @@ impl MemoryEstimate {
             optimizer: F32 * moments,
             activations,
             logits: F32 * 2 * slots.min(LOGITS_CHUNK_ROWS) * model.vocab_size as u64,
+            rollouts: 0,
             program: PROGRAM_BYTES,
             slack: 0,
         }
@@ -143,6 +146,16 @@ impl MemoryEstimate {
         }
     }
 
+    /// The same for a run that writes its own training data.
+    #[must_use]
+    pub fn with_rollouts(self, bytes: u64) -> Self {
+        Self {
+            rollouts: bytes,
+            slack: self.slack + bytes / SLACK,
+            ..self
+        }
+    }
+
     /// All purposes together.
     pub fn total(&self) -> u64 {
         self.weights
@@ -150,9 +163,36 @@ impl MemoryEstimate {
             + self.optimizer
             + self.activations
             + self.logits
+            + self.rollouts
             + self.program
             + self.slack
     }
+}
+
+/// What decides the memory of rollouts, besides the model.
+#[derive(Debug, Clone, Copy)]
+pub struct RolloutInputs {
+    /// Answers written together.
+    pub num_rows: usize,
+    /// Tokens of the longest prompt with its answer.
+    pub seq_len: usize,
+    /// Whether the model that training started from stays beside the one that learns.
+    pub has_reference: bool,
+}
+
+/// Bytes of keys and values (twice while the cache grows) and of the logits of one token per row,
+/// and of the reference's weights.
+pub fn rollout_bytes(model: &ModelConfig, inputs: RolloutInputs) -> u64 {
+    let key = (model.num_key_value_heads * model.head_dim) as u64;
+    let slots = (inputs.num_rows * inputs.seq_len) as u64;
+    let cache = 2 * 2 * key * slots * model.num_hidden_layers as u64;
+    let logits = 2 * (inputs.num_rows * model.vocab_size) as u64;
+    let reference = if inputs.has_reference {
+        model.num_params() as u64
+    } else {
+        0
+    };
+    F32 * (cache + logits + reference)
 }
 
 /// Width of what one network makes of all slots, or each of a token's experts of its share of them.

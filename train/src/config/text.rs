@@ -14,6 +14,7 @@ use super::sections::{
 };
 use crate::optimizer::OptimizerConfig;
 use crate::report::ReportConfig;
+use crate::reward::RewardConfig;
 use crate::schedule::ScheduleConfig;
 
 /// Gives the sentence that explains a field to users.
@@ -27,6 +28,7 @@ pub trait FieldDocs {
 pub(super) fn shared_field_doc(section: &str, field: &str) -> Option<&'static str> {
     let doc = match section {
         "data.sources" => SourceConfig::get_field_docs(field),
+        "rewards.functions" => RewardConfig::get_field_docs(field),
         "model" => ModelSection::get_field_docs(field),
         "tokenizer" => TokenizerSection::get_field_docs(field),
         "train" => TrainSection::get_field_docs(field),

@@ -31,18 +31,25 @@ impl Record<'_> {
                 .collect()
         };
         match self {
-            Self::Step(report) => named(&[
-                ("epoch", report.epoch),
-                ("loss", report.loss),
-                ("lr", report.lr),
-                ("grad_norm", report.grad_norm),
-                ("secs", report.secs),
-                ("data_wait_secs", report.data_wait_secs),
-            ]),
-            Self::Validation(report) => named(&[
-                ("loss", report.loss),
-                ("bits_per_byte", report.bits_per_byte),
-            ]),
+            Self::Step(report) => {
+                let mut floats = named(&[
+                    ("epoch", report.epoch),
+                    ("loss", report.loss),
+                    ("lr", report.lr),
+                    ("grad_norm", report.grad_norm),
+                    ("secs", report.secs),
+                    ("data_wait_secs", report.data_wait_secs),
+                ]);
+                floats.extend(named(&report.metrics));
+                floats
+            }
+            Self::Validation(report) => {
+                let mut floats = named(&[("loss", report.loss)]);
+                let bits = report.bits_per_byte;
+                floats.extend(bits.map(|bits| ("bits_per_byte".to_owned(), bits)));
+                floats.extend(named(&report.metrics));
+                floats
+            }
             Self::Experts(report) => {
                 let layers = report.layers.iter().enumerate();
                 let floats = layers.flat_map(|(place, layer)| {
@@ -220,6 +227,7 @@ mod tests {
             secs: 2.0,
             data_wait_secs: 0.5,
             skipped: 0,
+            metrics: Vec::new(),
         }
     }
 
@@ -242,7 +250,8 @@ mod tests {
         let validation = ValidationReport {
             step: 3,
             loss: 5.5,
-            bits_per_byte: 2.25,
+            bits_per_byte: Some(2.25),
+            metrics: Vec::new(),
         };
         let sample = SampleReport {
             step: 3,
@@ -265,6 +274,29 @@ mod tests {
                 r#"{"kind":"sample","step":3,"prompt":"3 + 4","text":" = 7\n"}"#,
                 r#"{"kind":"note","step":3,"text":"checkpoint"}"#,
             ]
+        );
+    }
+
+    /// What a stage measures stands beside the rest, under its name; a loss that is no likelihood of
+    /// text has no bits per byte.
+    #[test]
+    fn a_stage_s_own_numbers_are_fields_of_the_line() {
+        let step = StepReport {
+            metrics: vec![("rewards/accuracies", 0.75), ("kl", f64::NAN)],
+            ..step_report(3)
+        };
+        let line = Record::Step(&step).to_json().unwrap();
+        let end = r#""skipped":0,"rewards/accuracies":0.75,"kl":null,"non_finite":{"kl":"NaN"}}"#;
+        assert!(line.ends_with(end), "{line}");
+        let validation = ValidationReport {
+            step: 3,
+            loss: 0.5,
+            bits_per_byte: None,
+            metrics: vec![("rewards/accuracies", 1.0)],
+        };
+        assert_eq!(
+            Record::Validation(&validation).to_json().unwrap(),
+            r#"{"kind":"validation","step":3,"loss":0.5,"rewards/accuracies":1.0}"#
         );
     }
 
