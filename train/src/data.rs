@@ -93,6 +93,11 @@ impl TokenData {
         })
     }
 
+    /// Tokens per row.
+    pub(crate) fn seq_len(&self) -> usize {
+        self.config.seq_len
+    }
+
     /// Every document that is trained on, once, in a fixed order.
     pub(crate) fn training_batches(
         &self,

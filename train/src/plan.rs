@@ -195,7 +195,15 @@ impl TrainPlan {
         let num_kept = self.disk_bytes / self.checkpoint_bytes.max(1);
         self.checkpoint_bytes = share(self.memory.weights) + self.memory.optimizer;
         self.memory.weights += share(self.memory.weights);
+        self.memory = self.memory.with_slack();
         self.disk_bytes = self.checkpoint_bytes * num_kept;
+        self
+    }
+
+    /// The plan of a run that learns from a teacher of this shape, about so many slots at once.
+    #[must_use]
+    pub fn with_teacher(mut self, teacher: &ModelConfig, num_slots: u64) -> Self {
+        self.memory = self.memory.with_teacher(teacher, num_slots);
         self
     }
 }

@@ -14,7 +14,7 @@ use model::CausalLm;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::{FieldDocs, LoopConfig, RouterSection, commented_toml};
+use crate::config::{ConfigError, FieldDocs, LoopConfig, RouterSection, commented_toml};
 use crate::curve_inputs::{CURVE_INPUTS, CurveInputs};
 use crate::data::{HeldOut, TokenData};
 use crate::export::write_folder;
@@ -92,7 +92,7 @@ impl TokenStage {
     }
 
     /// A number for the present micro-batch that is the same in a resumed run.
-    fn pass_number(&self) -> u64 {
+    pub(crate) fn pass_number(&self) -> u64 {
         (self.cursor.epoch << 32) + self.cursor.row + 1
     }
 }
@@ -142,9 +142,9 @@ impl Stage for TokenStage {
             let noise = embedding_noise(self.neftune_alpha, shape, self.seed, pass);
             tensors.noise = Some(Tensor::from_data(noise, &device)); // [B, T, D]
         }
-        model.dropout_pass().begin(self.pass_number());
+        model.training_pass().begin(self.pass_number());
         let gradients = gradients_of_tokens(model, tensors, self.recomputes);
-        model.dropout_pass().end();
+        model.training_pass().end();
         gradients
     }
 
@@ -198,6 +198,32 @@ pub(crate) struct TokenRun {
 }
 
 impl TokenRun {
+    /// A run of the stage `name` at the beginning of its data.
+    pub(crate) fn new(
+        name: &'static str,
+        prompt_kind: PromptKind,
+        start: Start,
+        data: TokenData,
+        loop_config: LoopConfig,
+    ) -> Result<Self, ConfigError> {
+        let plan = TrainPlan::new(
+            name,
+            &loop_config,
+            &start.model_config,
+            data.seq_len(),
+            data.size,
+        )?;
+        let data_fingerprint = data.fingerprint.clone();
+        let tokenizer = start.tokenizer.clone();
+        Ok(Self {
+            plan,
+            stage: TokenStage::new(data, tokenizer, prompt_kind, &loop_config),
+            start,
+            data_fingerprint,
+            loop_config,
+        })
+    }
+
     /// Trains to the end, or until a stop is requested, and exports the model.
     pub(crate) fn run<C: Serialize + FieldDocs>(
         self,

@@ -77,7 +77,9 @@ impl Stage for DistillStage {
     fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
         let device = model.embed_tokens.weight.device();
         let (slots, labels) = trained_slots(&batch);
+        model.training_pass().begin(self.inner.pass_number());
         let (logits, routings) = routed_logits_of_slots(model, &batch, &slots); // [S, V]
+        model.training_pass().end();
         let temperature = self.teacher.temperature;
         let divergence = if let Some(likeliest) = self.teacher.likeliest(&batch) {
             divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)

@@ -23,7 +23,13 @@ pub(super) enum Record<'a> {
 
 impl Record<'_> {
     /// Numbers of the record that JSON may be unable to hold.
-    fn floats(&self) -> Vec<(&'static str, f64)> {
+    fn floats(&self) -> Vec<(String, f64)> {
+        let named = |floats: &[(&str, f64)]| -> Vec<(String, f64)> {
+            let floats = floats.iter();
+            floats
+                .map(|(name, float)| ((*name).to_owned(), *float))
+                .collect()
+        };
         match self {
             Self::Step(report) => {
                 let own = [
@@ -34,15 +40,25 @@ impl Record<'_> {
                     ("secs", report.secs),
                     ("data_wait_secs", report.data_wait_secs),
                 ];
-                [&own, report.metrics.as_slice()].concat()
+                named(&[&own, report.metrics.as_slice()].concat())
             }
             Self::Validation(report) => {
                 let mut floats = vec![("loss", report.loss)];
                 floats.extend(report.bits_per_byte.map(|bits| ("bits_per_byte", bits)));
                 floats.extend(report.metrics.iter().copied());
-                floats
+                named(&floats)
             }
-            Self::Experts(_) | Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
+            Self::Experts(report) => {
+                let layers = report.layers.iter().enumerate();
+                let floats = layers.flat_map(|(place, layer)| {
+                    [
+                        (format!("layers.{place}.entropy"), layer.entropy),
+                        (format!("layers.{place}.balance"), layer.balance),
+                    ]
+                });
+                floats.collect()
+            }
+            Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
         }
     }
 
@@ -53,7 +69,7 @@ impl Record<'_> {
             .floats()
             .into_iter()
             .filter(|(_, number)| !number.is_finite())
-            .map(|(name, number)| (name.to_string(), Value::String(number.to_string())))
+            .map(|(name, number)| (name, Value::String(number.to_string())))
             .collect();
         if !non_finite.is_empty() {
             value["non_finite"] = Value::Object(non_finite);
@@ -193,6 +209,7 @@ pub(super) fn for_each_row(path: &Path, mut visit: impl FnMut(Row)) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::LayerReport;
 
     fn step_report(step: u64) -> StepReport {
         StepReport {
@@ -296,6 +313,42 @@ mod tests {
             value["non_finite"],
             serde_json::json!({"loss": "NaN", "grad_norm": "-inf"})
         );
+    }
+
+    /// The same for the layers of experts; the line is none of the broken ones on resume.
+    #[test]
+    fn work_of_experts_that_is_not_finite_is_named_and_kept() {
+        let layer = LayerReport {
+            layer: 1,
+            loads: vec![3, 1],
+            entropy: f64::NAN,
+            balance: f64::INFINITY,
+            max_violation: 0.5,
+        };
+        let report = ExpertsReport {
+            step: 2,
+            dropped: 0,
+            layers: vec![layer],
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut metrics = MetricsFile::create(&path).unwrap();
+        metrics.append(&Record::Experts(&report)).unwrap();
+        drop(metrics);
+
+        let (_, num_broken) = MetricsFile::resume(&path, 4).unwrap();
+        assert_eq!(num_broken, 0);
+        let line = fs::read_to_string(&path).unwrap();
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            value["non_finite"],
+            serde_json::json!({"layers.0.entropy": "NaN", "layers.0.balance": "inf"})
+        );
+        let Row::Experts(read) = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}");
+        };
+        assert!(read.layers[0].entropy.is_nan());
+        assert_eq!(read.layers[0].loads, [3, 1]);
     }
 
     /// Steps 1 to 6 were taken, the checkpoint is of step 4: 5 and 6 go, 5 is taken again.

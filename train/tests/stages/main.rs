@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod chat;
+mod distill;
 mod grpo;
 mod world;
 
@@ -136,7 +137,8 @@ fn a_resume_with_another_config_or_other_data_is_refused() {
     fs::write(world.path("text.jsonl"), text).unwrap();
     assert_eq!(
         resume(&config),
-        "cannot resume: the training data or the tokenizer changed since the checkpoint was saved"
+        "cannot resume: the training data, the tokenizer or frozen weights changed since the \
+         checkpoint was saved"
     );
 }
 
