@@ -12,6 +12,7 @@ pub mod mask;
 mod names;
 pub mod pack;
 pub mod playground;
+pub mod preferences;
 pub mod rows;
 pub mod source;
 pub mod split;
