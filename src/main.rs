@@ -12,7 +12,7 @@ use kindling::eval::{self, EvalArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
-use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
+use kindling::stage::{DISTILL, DPO, FULL_SFT, LORA_SFT, PRETRAIN};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -43,6 +43,8 @@ enum Command {
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
+    /// Stage 5: teach a model to prefer the better of two answers
+    Dpo(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
     Distill(StageArgs),
     /// Serve a model and its adapters: OpenAI's API and a chat page
@@ -74,6 +76,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
+        Command::Dpo(args) => DPO.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),

@@ -4,8 +4,9 @@ use crate::chat_data::read_chat_data;
 use crate::config::SftConfig;
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
+use crate::sampler::PromptKind;
 use crate::start::Start;
-use crate::token_stage::{PromptKind, TokenRun, TokenStage};
+use crate::token_stage::{TokenRun, TokenStage};
 
 /// Name of the stage.
 pub const STAGE: &str = "3-full_sft";

@@ -6,8 +6,9 @@ use crate::chat_data::read_chat_data;
 use crate::config::LoraSftConfig;
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
+use crate::sampler::PromptKind;
 use crate::start::{Start, StartError};
-use crate::token_stage::{PromptKind, TokenRun, TokenStage};
+use crate::token_stage::{TokenRun, TokenStage};
 
 /// Name of the stage.
 pub const STAGE: &str = "4-lora_sft";

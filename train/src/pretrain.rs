@@ -8,8 +8,9 @@ use crate::config::PretrainConfig;
 use crate::data::{DataError, TokenData};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
+use crate::sampler::PromptKind;
 use crate::start::Start;
-use crate::token_stage::{PromptKind, TokenRun, TokenStage};
+use crate::token_stage::{TokenRun, TokenStage};
 
 /// Name of the stage.
 pub const STAGE: &str = "1-pretrain";

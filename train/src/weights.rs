@@ -12,6 +12,8 @@ use std::path::Path;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::DType;
+use model::CausalLm;
+use model::params::named_params;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -337,6 +339,16 @@ impl HashingWriter {
 }
 
 /// Bytes as lower-case hexadecimal digits.
+/// Adds a model's weights, under their names, to what is hashed.
+pub(crate) fn hash_weights(hash: &mut Sha256, model: &CausalLm) {
+    for param in named_params(model) {
+        hash.update(&param.path);
+        for value in param.values {
+            hash.update(value.to_le_bytes());
+        }
+    }
+}
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits are one digit");
     bytes

@@ -1,26 +1,15 @@
-//! Endless, deterministic batches of pairs, with a cursor from which they go on exactly.
+//! An endless, deterministic order of pairs, with a cursor from which it goes on exactly.
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{PairBatch, PairTokens, pairs_fingerprint};
+use super::{PairTokens, pairs_fingerprint};
 use crate::draw::Draw;
 use crate::loader::{LoaderCursor, LoaderError};
 
 /// Stream of draws that orders the epochs.
 const ORDER_STREAM: u64 = 0xd40;
-
-/// How pairs become batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PairLoaderConfig {
-    /// Pairs per batch.
-    pub batch_size: usize,
-    /// Decides the order of each epoch.
-    pub seed: u64,
-    /// Id that fills the ends of rows.
-    pub pad_id: u32,
-}
 
 /// Epoch after epoch of pairs, each in an order of its own.
 ///
@@ -30,7 +19,8 @@ pub struct PairLoader {
     pairs: Arc<Vec<PairTokens>>,
     /// Pairs that are trained on, by their numbers.
     numbers: Vec<u32>,
-    config: PairLoaderConfig,
+    batch_size: usize,
+    seed: u64,
     fingerprint: u64,
     epoch: u64,
     /// The numbers in the order of the epoch.
@@ -39,7 +29,9 @@ pub struct PairLoader {
 }
 
 impl PairLoader {
-    /// A loader of some of the pairs, at the start of epoch 0.
+    /// A loader of some of the pairs, in batches of `batch_size`, at the start of epoch 0.
+    ///
+    /// The seed decides the order of every epoch.
     ///
     /// # Errors
     ///
@@ -51,9 +43,10 @@ impl PairLoader {
     pub fn new(
         pairs: Arc<Vec<PairTokens>>,
         numbers: Vec<u32>,
-        config: PairLoaderConfig,
+        batch_size: usize,
+        seed: u64,
     ) -> Result<Self, LoaderError> {
-        if config.batch_size == 0 {
+        if batch_size == 0 {
             return Err(LoaderError::Size {
                 field: "batch_size",
                 found: 0,
@@ -69,11 +62,12 @@ impl PairLoader {
             "a number of none of the {num_pairs} pairs"
         );
         let mut loader = Self {
-            fingerprint: fingerprint(&pairs, &numbers, config.seed),
+            fingerprint: fingerprint(&pairs, &numbers, seed),
             pairs,
             order: Vec::new(),
             numbers,
-            config,
+            batch_size,
+            seed,
             epoch: 0,
             next: 0,
         };
@@ -81,18 +75,17 @@ impl PairLoader {
         Ok(loader)
     }
 
-    /// The next pairs.
-    pub fn next_batch(&mut self) -> PairBatch {
-        let mut batch = Vec::with_capacity(self.config.batch_size);
-        while batch.len() < self.config.batch_size {
+    /// Numbers of the next pairs.
+    pub fn next_numbers(&mut self) -> Vec<u32> {
+        let mut numbers = Vec::with_capacity(self.batch_size);
+        while numbers.len() < self.batch_size {
             if self.next == self.order.len() {
                 self.enter_epoch(self.epoch + 1);
             }
-            let number = self.order[self.next];
-            batch.push((number, &self.pairs[number as usize]));
+            numbers.push(self.order[self.next]);
             self.next += 1;
         }
-        PairBatch::new(&batch, self.config.pad_id)
+        numbers
     }
 
     /// Where the next batch begins.
@@ -150,7 +143,7 @@ impl PairLoader {
 
     fn enter_epoch(&mut self, epoch: u64) {
         self.order.clone_from(&self.numbers);
-        Draw::new(self.config.seed ^ ORDER_STREAM, epoch).shuffle(&mut self.order);
+        Draw::new(self.seed ^ ORDER_STREAM, epoch).shuffle(&mut self.order);
         self.epoch = epoch;
         self.next = 0;
     }

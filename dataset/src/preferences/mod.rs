@@ -11,7 +11,7 @@ use crate::conversations::{
 use crate::rows::{NumberedRow, PreferenceRow, Row, RowFormat};
 use crate::tokenizer::Tokenizer;
 pub use batch::{PairBatch, PairSlots};
-pub use loader::{PairLoader, PairLoaderConfig};
+pub use loader::PairLoader;
 pub use pair::{AnsweredTokens, PairTokens, pairs_fingerprint, split_pairs};
 
 /// Renders and encodes pairs.

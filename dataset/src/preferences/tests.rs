@@ -111,15 +111,15 @@ fn a_row_without_a_pair_is_refused() {
 #[test]
 fn slots_predict_the_answers_and_see_their_own_prompts() {
     let pairs = [pair(3, 2, 5), pair(1, 4, 1), pair(6, 1, 1)];
-    let numbered: Vec<(u32, &PairTokens)> = (7..).zip(&pairs).collect();
-    let batch = PairBatch::new(&numbered, 0);
+    let batch = PairBatch::predicting(&pairs, &[2, 0, 1], 0);
     // By hand: the longest answer has 3 + 5 - 1 slots; all six have 26 together.
     assert_eq!(batch.tokens.seq_len, 7);
     assert_eq!(batch.tokens.num_tokens(), 4 + 7 + 4 + 1 + 6 + 6);
     assert_eq!(batch.tokens.batch_size, 5);
     assert_eq!(batch.tokens.num_supervised(), 2 + 5 + 4 + 1 + 1 + 1);
-    for (slots, (number, pair)) in batch.pairs.iter().zip(&numbered) {
-        assert_eq!(slots.pair, *number);
+    for (slots, number) in batch.pairs.iter().zip([2, 0, 1]) {
+        assert_eq!(slots.pair, number);
+        let pair = &pairs[number as usize];
         for (slots, answered) in [&slots.chosen, &slots.rejected]
             .into_iter()
             .zip(pair.answers())
@@ -134,6 +134,26 @@ fn slots_predict_the_answers_and_see_their_own_prompts() {
                 .map(|key| batch.tokens.input_ids[key])
                 .collect();
             assert_eq!(seen, answered.ids[..answered.prompt_len]);
+        }
+    }
+}
+
+/// A model that reads a pair is asked at each answer's last token, and reads that one too.
+#[test]
+fn whole_answers_are_judged_at_their_ends() {
+    let pairs = [pair(3, 2, 5), pair(1, 4, 1)];
+    let batch = PairBatch::reading(&pairs, &[0, 1], 0);
+    assert_eq!(batch.tokens.num_tokens(), 5 + 8 + 5 + 2);
+    for (slots, pair) in batch.pairs.iter().zip(&pairs) {
+        for (slots, answered) in [&slots.chosen, &slots.rejected]
+            .into_iter()
+            .zip(pair.answers())
+        {
+            assert_eq!(slots.len(), 1);
+            let slot = slots.start;
+            assert_eq!(batch.tokens.input_ids[slot], *answered.ids.last().unwrap());
+            let position = batch.tokens.positions[slot] as usize;
+            assert_eq!(position + 1, answered.ids.len());
         }
     }
 }
@@ -178,24 +198,16 @@ fn a_prompt_is_not_both_learned_and_held_out() {
 #[test]
 fn batches_go_on_from_a_cursor() {
     let pairs: Arc<Vec<PairTokens>> = Arc::new((1..=7).map(|n| pair(n, 1, 2)).collect());
-    let config = PairLoaderConfig {
-        batch_size: 3,
-        seed: 5,
-        pad_id: 0,
-    };
-    let loader = |numbers: Vec<u32>| PairLoader::new(Arc::clone(&pairs), numbers, config);
+    let loader = |numbers: Vec<u32>| PairLoader::new(Arc::clone(&pairs), numbers, 3, 5);
     let mut whole = loader((0..7).collect()).unwrap();
     assert_eq!(whole.num_tokens(), (1..=7).map(|n| 2 * n + 1).sum::<u64>());
     let mut cursors = vec![whole.cursor()];
     let mut batches = Vec::new();
     for _ in 0..7 {
-        batches.push(whole.next_batch());
+        batches.push(whole.next_numbers());
         cursors.push(whole.cursor());
     }
-    let numbers: Vec<u32> = batches
-        .iter()
-        .flat_map(|batch| batch.pairs.iter().map(|pair| pair.pair))
-        .collect();
+    let numbers: Vec<u32> = batches.concat();
     for epoch in numbers.chunks(7) {
         let mut sorted = epoch.to_vec();
         sorted.sort_unstable();
@@ -207,7 +219,7 @@ fn batches_go_on_from_a_cursor() {
         let mut resumed = loader((0..7).collect()).unwrap();
         resumed.seek(*cursor).unwrap();
         for batch in &batches[start..] {
-            assert_eq!(&resumed.next_batch(), batch);
+            assert_eq!(&resumed.next_numbers(), batch);
         }
     }
     let mut other = loader((0..6).collect()).unwrap();

@@ -6,6 +6,7 @@ mod difference;
 mod error;
 mod exam;
 mod length;
+mod preference;
 mod router;
 mod sections;
 mod text;
@@ -15,6 +16,7 @@ pub use difference::{FieldDifference, differences_that_matter};
 pub use error::ConfigError;
 pub use exam::{ExamFolder, ExamSection, ExamStyle};
 pub use length::{Length, LengthError};
+pub use preference::{Divergence, DpoLoss, DpoSection, PairDataSection, Trained};
 pub use router::{BalanceKind, RouterSection};
 pub use sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
@@ -209,6 +211,16 @@ stage_config!(
     ChatDataSection,
     /// The teacher.
     distill: DistillSection
+);
+
+stage_config!(
+    /// Config of `5-dpo`: pairs of answers to a model that prefers the better ones.
+    DpoConfig,
+    PairDataSection,
+    /// What is learned of pairs.
+    dpo: DpoSection,
+    /// The adapters, where they are what is trained.
+    lora: LoraSection
 );
 
 impl LoopConfig {

@@ -13,8 +13,9 @@ use crate::chat_data::read_chat_data;
 use crate::config::{ConfigError, DistillConfig, commented_toml};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
+use crate::sampler::PromptKind;
 use crate::start::Start;
-use crate::token_stage::{PromptKind, TokenStage};
+use crate::token_stage::TokenStage;
 
 pub use loss::{distill_loss, divergence, divergence_of_likeliest};
 use stage::DistillStage;

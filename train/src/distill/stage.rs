@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::loss::{distill_loss, divergence, divergence_of_likeliest};
 use super::teacher::Teacher;
 use crate::loss::to_device;
-use crate::stage::{Stage, StageError, SummedGradients};
+use crate::stage::{Metrics, Stage, StageError, SummedGradients};
 use crate::token_stage::TokenStage;
 use crate::validate::HeldOutLoss;
 
@@ -101,6 +101,7 @@ impl Stage for DistillStage {
             loss: loss.inner(),
             grads,
             routing,
+            metrics: Metrics::new(),
         }
     }
 

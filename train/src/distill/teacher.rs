@@ -18,7 +18,6 @@ use dataset::Tokenizer;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use model::CausalLm;
 use model::hf::{self, HfError};
-use model::params::named_params;
 use sha2::{Digest, Sha256};
 
 use super::TeachingData;
@@ -26,7 +25,7 @@ use super::stage::{logits_of_slots, trained_slots};
 use crate::config::DistillSection;
 use crate::run_folder::write_atomically;
 use crate::start::Start;
-use crate::weights::hex;
+use crate::weights::{hash_weights, hex};
 
 /// Why a teacher cannot teach.
 #[derive(Debug, thiserror::Error)]
@@ -244,12 +243,7 @@ impl Teacher {
             self.top_k,
             data.batches.num_rows()
         ));
-        for param in named_params(&self.model) {
-            hash.update(&param.path);
-            for value in param.values {
-                hash.update(value.to_le_bytes());
-            }
-        }
+        hash_weights(&mut hash, &self.model);
         hex(&hash.finalize()[..12])
     }
 

@@ -25,18 +25,23 @@ impl Record<'_> {
     /// Numbers of the record that JSON may be unable to hold.
     fn floats(&self) -> Vec<(&'static str, f64)> {
         match self {
-            Self::Step(report) => vec![
-                ("epoch", report.epoch),
-                ("loss", report.loss),
-                ("lr", report.lr),
-                ("grad_norm", report.grad_norm),
-                ("secs", report.secs),
-                ("data_wait_secs", report.data_wait_secs),
-            ],
-            Self::Validation(report) => vec![
-                ("loss", report.loss),
-                ("bits_per_byte", report.bits_per_byte),
-            ],
+            Self::Step(report) => {
+                let own = [
+                    ("epoch", report.epoch),
+                    ("loss", report.loss),
+                    ("lr", report.lr),
+                    ("grad_norm", report.grad_norm),
+                    ("secs", report.secs),
+                    ("data_wait_secs", report.data_wait_secs),
+                ];
+                [&own, report.metrics.as_slice()].concat()
+            }
+            Self::Validation(report) => {
+                let mut floats = vec![("loss", report.loss)];
+                floats.extend(report.bits_per_byte.map(|bits| ("bits_per_byte", bits)));
+                floats.extend(report.metrics.iter().copied());
+                floats
+            }
             Self::Experts(_) | Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
         }
     }
@@ -203,6 +208,7 @@ mod tests {
             secs: 2.0,
             data_wait_secs: 0.5,
             skipped: 0,
+            metrics: Vec::new(),
         }
     }
 
@@ -225,7 +231,8 @@ mod tests {
         let validation = ValidationReport {
             step: 3,
             loss: 5.5,
-            bits_per_byte: 2.25,
+            bits_per_byte: Some(2.25),
+            metrics: Vec::new(),
         };
         let sample = SampleReport {
             step: 3,
@@ -248,6 +255,29 @@ mod tests {
                 r#"{"kind":"sample","step":3,"prompt":"3 + 4","text":" = 7\n"}"#,
                 r#"{"kind":"note","step":3,"text":"checkpoint"}"#,
             ]
+        );
+    }
+
+    /// What a stage measures stands beside the rest, under its name; a loss that is no likelihood of
+    /// text has no bits per byte.
+    #[test]
+    fn a_stage_s_own_numbers_are_fields_of_the_line() {
+        let step = StepReport {
+            metrics: vec![("rewards/accuracies", 0.75), ("kl", f64::NAN)],
+            ..step_report(3)
+        };
+        let line = Record::Step(&step).to_json().unwrap();
+        let end = r#""skipped":0,"rewards/accuracies":0.75,"kl":null,"non_finite":{"kl":"NaN"}}"#;
+        assert!(line.ends_with(end), "{line}");
+        let validation = ValidationReport {
+            step: 3,
+            loss: 0.5,
+            bits_per_byte: None,
+            metrics: vec![("rewards/accuracies", 1.0)],
+        };
+        assert_eq!(
+            Record::Validation(&validation).to_json().unwrap(),
+            r#"{"kind":"validation","step":3,"loss":0.5,"rewards/accuracies":1.0}"#
         );
     }
 
