@@ -12,7 +12,7 @@ use kindling::eval::{self, EvalArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
-use kindling::stage::{DISTILL, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
+use kindling::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -43,6 +43,8 @@ enum Command {
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
+    /// Stage 5: teach a model to prefer the better of two answers
+    Dpo(StageArgs),
     /// Stage 6: let a chat model learn from the rewards of its own answers
     Grpo(StageArgs),
     /// Stage 8: make reasoning go away until a model answers at once
@@ -78,6 +80,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
+        Command::Dpo(args) => DPO.run(args),
         Command::Grpo(args) => GRPO.run(args),
         Command::Storm(args) => STORM.run(args),
         Command::Distill(args) => DISTILL.run(args),

@@ -1,5 +1,5 @@
 //! The whole pipeline on the playground corpus: tokenizer, base model, chat model, adapters that give
-//! it another name, exam. It calls the very functions that the stages call, with configs of the same
+//! it another name, preferences for right answers, exam. It calls the very functions that the stages call, with configs of the same
 //! kind.
 
 mod rename;
@@ -18,7 +18,7 @@ use dataset::playground::{ExamItem, Playground, PlaygroundConfig, Task};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
 use serde_json::json;
-use train::config::{LoraSftConfig, PretrainConfig, SftConfig};
+use train::config::{DpoConfig, LoraSftConfig, PretrainConfig, SftConfig};
 use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
@@ -30,13 +30,15 @@ use crate::tokenizer_stage::TokenizerConfig;
 use crate::world_exam::sit_world_exam;
 
 use rename::{renamed_exam, renamed_rows};
-use report::report;
+use report::{preferences, report};
 
 const MODEL: &str = include_str!("../../configs/model/quickstart.json");
 const TOKENIZER: &str = include_str!("../../configs/0-tokenizer.quickstart.toml");
 const PRETRAIN: &str = include_str!("../../configs/1-pretrain.quickstart.toml");
 const FULL_SFT: &str = include_str!("../../configs/3-full_sft.quickstart.toml");
 const LORA_SFT: &str = include_str!("../../configs/4-lora_sft.quickstart.toml");
+
+const DPO: &str = include_str!("../../configs/5-dpo.quickstart.toml");
 
 /// The command line of the quickstart.
 #[derive(Debug, Clone, Args)]
@@ -75,6 +77,7 @@ impl Budget {
             Self::Tiny => PlaygroundConfig {
                 num_documents: 400,
                 num_rows: 200,
+                num_pairs: 40,
                 num_exam_items: 2,
                 ..full
             },
@@ -128,6 +131,11 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
+    eprintln!("quickstart: preferring right answers to wrong ones");
+    let config: DpoConfig = paths.stage_config(DPO, "5-dpo", args)?;
+    let Outcome::Completed(preferring) = train::dpo::run(&config, options(&paths.dpo))? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     eprintln!("quickstart: examining the models");
     let engine = Engine::load(&chat.final_dir, &device)?;
     let is_sum = |item: &&ExamItem| item.task == Task::Sum;
@@ -140,16 +148,22 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
             "renamed",
             sit_exam(&renamed_engine, &renamed_exam(&playground))?,
         ),
+        (
+            "preferring",
+            sit_exam(&Engine::load(&preferring.final_dir, &device)?, &sums)?,
+        ),
     ];
     let stages = [
         ("1-pretrain", &base),
         ("3-full_sft", &chat),
         ("4-lora_sft", &renamed),
+        ("5-dpo", &preferring),
     ];
     let num_params = engine.model.config().num_params();
     let report = report(num_params, &stages, &exams, started.elapsed());
     let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
-    let report = format!("{report}\n{world}");
+    let preferences = preferences(&preferring);
+    let report = format!("{report}\n{preferences}\n{world}");
     print!("{report}");
     println!(
         "\ntalk to it:  kindling chat --model {}",
@@ -176,6 +190,7 @@ struct Paths {
     pretrain: PathBuf,
     full_sft: PathBuf,
     lora_sft: PathBuf,
+    dpo: PathBuf,
 }
 
 impl Paths {
@@ -188,6 +203,7 @@ impl Paths {
             pretrain: out.join("1-pretrain"),
             full_sft: out.join("3-full_sft"),
             lora_sft: out.join("4-lora_sft"),
+            dpo: out.join("5-dpo"),
         })
     }
 
@@ -210,6 +226,8 @@ impl Paths {
             .iter()
             .map(|row| json!({ "text": plain_turns(row) }));
         self.write_lines("turns.jsonl", turns)?;
+        let pairs = playground.pairs.iter().map(|pair| json!(pair));
+        self.write_lines("pairs.jsonl", pairs)?;
         let exam = playground.exam.iter().map(|item| json!(item));
         self.write_lines("exam.jsonl", exam)?;
         self.write("model.json", MODEL)
@@ -253,10 +271,14 @@ impl Paths {
             overrides.push(format!("data.sources=[{{ path = {documents} }}]"));
             overrides.push(format!("data.cache_dir={}", toml_path(&cache)));
         } else {
-            let (from, file) = if stage == "3-full_sft" {
-                (&self.pretrain, "conversations.jsonl")
-            } else {
-                (&self.full_sft, "renamed.jsonl")
+            if stage == "5-dpo" {
+                let cache = self.pretrain.with_file_name("cache");
+                overrides.push(format!("dpo.cache_dir={}", toml_path(&cache)));
+            }
+            let (from, file) = match stage {
+                "3-full_sft" => (&self.pretrain, "conversations.jsonl"),
+                "4-lora_sft" => (&self.full_sft, "renamed.jsonl"),
+                _ => (&self.full_sft, "pairs.jsonl"),
             };
             let conversations = toml_path(&self.data.join(file));
             overrides.push(format!("model.from={}", toml_path(&from.join("final"))));

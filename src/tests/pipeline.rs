@@ -26,6 +26,8 @@ fn the_quickstart_goes_through_every_stage() {
         "4-lora_sft",
         "2nd turn",
         "renamed",
+        "5-dpo",
+        "rewards/accuracies",
         "sum",
         "identity",
         "minutes in all",

@@ -4,6 +4,7 @@
 mod chat;
 mod distill;
 mod grpo;
+mod preference;
 mod world;
 
 use std::fs;
