@@ -6,11 +6,13 @@ use clap::{Args, ValueEnum};
 use eval::engine::AnswerConfig;
 use model::packed::WeightType;
 
+use crate::engine::set;
+
 /// How to talk to a model, and which.
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
-    /// Folder of the model [default: the newest of out/3-full_sft*/final, else of
-    /// out/1-pretrain*/final]
+    /// Folder of the model [default: the newest 3-full_sft*/final, else the newest
+    /// 1-pretrain*/final, of out/ and the folders in it]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Answer this text and end; `-` reads it from stdin
@@ -106,12 +108,6 @@ impl ChatArgs {
             .stop_strings
             .extend(self.stop_strings.iter().cloned());
         config
-    }
-}
-
-fn set<T: Copy>(setting: &mut T, flag: Option<T>) {
-    if let Some(value) = flag {
-        *setting = value;
     }
 }
 

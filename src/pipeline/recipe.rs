@@ -95,6 +95,29 @@ impl PipelineConfig {
                 "stage {name} has no {missing}, expected some for {:?}",
                 stage.stage
             );
+            stage.refuse_unread_fields()?;
+        }
+        Ok(())
+    }
+}
+
+impl StageConfig {
+    /// Whoever writes a field down wants it to matter.
+    fn refuse_unread_fields(&self) -> Result<()> {
+        let is_eval = self.stage == EVAL;
+        let has_config = !self.config.as_os_str().is_empty();
+        for (field, is_given, is_read) in [
+            ("config", has_config, !is_eval),
+            ("from", !self.from.is_empty(), self.stage != TOKENIZER),
+            ("set", !self.set.is_empty(), !is_eval),
+            ("args", !self.args.is_empty(), is_eval),
+        ] {
+            ensure!(
+                is_read || !is_given,
+                "stage {} has {field}, expected none for {:?}",
+                self.name,
+                self.stage
+            );
         }
         Ok(())
     }
@@ -140,6 +163,25 @@ mod tests {
             refusal("[[stages]]\nname = \"a\"\nstage = \"eval\""),
             "stage a has no args, expected some for \"eval\""
         );
+        let eval = "[[stages]]\nname = \"a\"\nstage = \"eval\"\nargs = [\"health\"]\n";
+        let first = stage("t", "0-tokenizer", "");
+        for (text, field, kind) in [
+            (format!("{eval}config = \"c.toml\""), "config", "eval"),
+            (format!("{eval}set = [\"a=1\"]"), "set", "eval"),
+            (
+                stage("a", "1-pretrain", "") + "args = [\"ceval\"]",
+                "args",
+                "1-pretrain",
+            ),
+            (
+                first + &stage("a", "0-tokenizer", "t"),
+                "from",
+                "0-tokenizer",
+            ),
+        ] {
+            let expected = format!("stage a has {field}, expected none for {kind:?}");
+            assert_eq!(refusal(&text), expected);
+        }
         assert_eq!(
             refusal(&stage("../a", "3-full_sft", "")),
             "stages.name is \"../a\", expected the name of a folder"

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use dataset::Message;
 use dataset::playground::{ExamItem, Playground, PlaygroundConfig, Task};
@@ -39,11 +39,13 @@ const FULL_SFT: &str = include_str!("../../configs/3-full_sft.quickstart.toml");
 const LORA_SFT: &str = include_str!("../../configs/4-lora_sft.quickstart.toml");
 
 const DPO: &str = include_str!("../../configs/5-dpo.quickstart.toml");
+/// The held-out questions, among the data.
+const EXAM: &str = "exam.jsonl";
 
 /// The command line of the quickstart.
 #[derive(Debug, Clone, Args)]
 pub struct QuickstartArgs {
-    /// Folder for everything it leaves; an earlier quickstart in it is replaced
+    /// Folder for everything it leaves; an earlier quickstart in it is replaced, other runs are not
     #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
     pub out: PathBuf,
     /// How much to train
@@ -194,20 +196,40 @@ struct Paths {
 }
 
 impl Paths {
+    /// The parts of a folder that is new, or that a quickstart has left.
     fn new(out: &Path) -> Result<Self> {
-        let data = out.join("data");
-        fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
-        Ok(Self {
-            data,
+        let paths = Self {
+            data: out.join("data"),
             tokenizer: out.join("0-tokenizer"),
             pretrain: out.join("1-pretrain"),
             full_sft: out.join("3-full_sft"),
             lora_sft: out.join("4-lora_sft"),
             dpo: out.join("5-dpo"),
-        })
+        };
+        let Self { data, .. } = &paths;
+        let stages = [
+            &paths.tokenizer,
+            &paths.pretrain,
+            &paths.full_sft,
+            &paths.lora_sft,
+            &paths.dpo,
+        ];
+        if !data.join(EXAM).exists()
+            && let Some(stage) = stages.into_iter().find(|stage| stage.exists())
+        {
+            bail!(
+                "{} is of no quickstart and would be replaced, expected another --out",
+                stage.display()
+            );
+        }
+        fs::create_dir_all(data).with_context(|| data.display().to_string())?;
+        Ok(paths)
     }
 
     fn write_corpus(&self, playground: &Playground) -> Result<()> {
+        // First: it is what tells a quickstart's folder from others.
+        let exam = playground.exam.iter().map(|item| json!(item));
+        self.write_lines(EXAM, exam)?;
         let documents = playground
             .documents
             .iter()
@@ -228,8 +250,6 @@ impl Paths {
         self.write_lines("turns.jsonl", turns)?;
         let pairs = playground.pairs.iter().map(|pair| json!(pair));
         self.write_lines("pairs.jsonl", pairs)?;
-        let exam = playground.exam.iter().map(|item| json!(item));
-        self.write_lines("exam.jsonl", exam)?;
         self.write("model.json", MODEL)
     }
 
@@ -318,4 +338,33 @@ fn train_tokenizer(paths: &Paths) -> Result<()> {
     let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
     trained.tokenizer.save(&paths.tokenizer)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--out out` must not cost anyone a run of weeks; a quickstart that broke off early is known.
+    #[test]
+    fn runs_of_others_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let paths = Paths::new(out).unwrap();
+        fs::create_dir(out.join("1-pretrain")).unwrap();
+        assert_eq!(
+            Paths::new(out).err().unwrap().to_string(),
+            format!(
+                "{} is of no quickstart and would be replaced, expected another --out",
+                out.join("1-pretrain").display()
+            )
+        );
+
+        // Nothing but the first file can be written.
+        for name in ["documents.jsonl", "conversations.jsonl", "model.json"] {
+            fs::create_dir(out.join("data").join(name)).unwrap();
+        }
+        let playground = Playground::generate(&Budget::Tiny.playground(42));
+        assert!(paths.write_corpus(&playground).is_err());
+        assert!(Paths::new(out).is_ok());
+    }
 }

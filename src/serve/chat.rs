@@ -3,7 +3,7 @@
 use dataset::chat::{ChatError, Message, RenderOptions};
 use eval::answers::{AnswerEvent, AnswerRequest};
 use eval::assistant_text::{AssistantText, Part};
-use model::generate::{FinishReason, Prompt};
+use model::generate::Prompt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -64,7 +64,7 @@ pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Re
     let model = &app.models[index];
     let tools = request.tools();
     let (text, input_ids) = prompt_of(model, &request, &tools)?;
-    model.check_prompt(&input_ids)?;
+    model.check_prompt("messages", &input_ids)?;
 
     let num_top_logprobs = num_top_logprobs(&request)?;
     let num_choices = sampling.num_choices()?;
@@ -288,10 +288,7 @@ impl ChatAnswer {
             } => {
                 let mut parts = choice.text.push(&text);
                 parts.extend(choice.text.finish());
-                choice.finish_reason = Some(match finish_reason {
-                    FinishReason::Length => "length",
-                    FinishReason::Stop | FinishReason::Interrupted => "stop",
-                });
+                choice.finish_reason = Some(stream::finish_name(finish_reason));
                 parts
             }
             AnswerEvent::Prompt(_) | AnswerEvent::Failed(_) => Vec::new(),

@@ -36,13 +36,13 @@ impl ApiError {
     }
 
     /// The prompt is longer than the model's context.
-    pub(super) fn too_long(num_tokens: usize, context: usize) -> Self {
+    pub(super) fn too_long(param: &str, num_tokens: usize, context: usize) -> Self {
         let message = format!(
             "the prompt has {num_tokens} tokens, expected fewer than the model's context of {context}"
         );
         Self {
             code: Some("context_length_exceeded"),
-            ..Self::field("messages", message)
+            ..Self::field(param, message)
         }
     }
 

@@ -61,7 +61,7 @@ fn dispatch(app: &App, request: &Request, client: &mut Client) -> Result<Reply, 
         }
         ("POST", "/v1/chat/completions") => chat::complete(app, body, client),
         ("POST", "/v1/completions") => completions::complete(app, body, client),
-        ("POST", "/v1/embeddings") => embeddings::embed(app, body),
+        ("POST", "/v1/embeddings") => embeddings::embed(app, body, client),
         (
             _,
             "/"

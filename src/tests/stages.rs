@@ -16,3 +16,4 @@ mod pipeline;
 mod readme;
 mod recipe;
 mod serve;
+mod server;

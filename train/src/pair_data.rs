@@ -99,6 +99,7 @@ impl PairData {
             size: DataSize {
                 num_documents: loader.num_pairs(),
                 num_held_out: held_out.len(),
+                num_dropped: 0,
                 tokens_per_epoch: loader.num_tokens(),
                 rows_per_epoch: loader.num_pairs(),
                 row: RowKind::Pair,

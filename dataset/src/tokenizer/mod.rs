@@ -9,7 +9,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -256,14 +255,6 @@ impl Tokenizer {
         ids.extend(text_ids);
         ids.extend(self.eos_id);
         ids
-    }
-
-    /// [`encode_document`](Self::encode_document) of many texts on all cores, in their order.
-    pub fn encode_documents<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
-        texts
-            .par_iter()
-            .map(|text| self.encode_document(text.as_ref()))
-            .collect()
     }
 
     /// Text of ids; bytes that are no whole character become U+FFFD, unknown ids nothing.
