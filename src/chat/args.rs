@@ -9,10 +9,17 @@ use model::packed::WeightType;
 /// How to talk to a model, and which.
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
-    /// Folder of the model [default: the newest of out/3-full_sft*/final, else of
-    /// out/1-pretrain*/final]
+    /// Folder of the model, or its name at --url [default: the newest of out/3-full_sft*/final,
+    /// else of out/1-pretrain*/final]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Talk to a server instead, kindling's or any other that speaks OpenAI's chat completions
+    #[arg(long, value_name = "URL",
+        conflicts_with_all = ["adapters", "chat_template", "weights", "mode", "device"])]
+    pub url: Option<String>,
+    /// Environment variable that holds the server's key
+    #[arg(long, value_name = "ENV", requires = "url")]
+    pub api_key: Option<String>,
     /// Answer this text and end; `-` reads it from stdin
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,

@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod chat;
+mod chat_answer;
 mod completions;
 mod embeddings;
 mod error;
@@ -67,12 +68,14 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let models = load_models(args)?;
     let metrics = Arc::new(Metrics::default());
     let (jobs, queue) = sync_channel(args.max_queue);
+    let alive = Arc::new(());
     let app = Arc::new(App {
         models: models
             .iter()
             .map(|(name, engine)| ModelFace::new(name.clone(), engine))
             .collect(),
         jobs,
+        model_thread: Arc::downgrade(&alive),
         metrics: Arc::clone(&metrics),
         key,
         timeout: Duration::from_secs(args.timeout_secs),
@@ -88,6 +91,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let worker = thread::Builder::new()
         .name("model".to_owned())
         .spawn(move || {
+            // Dropped with the thread, however that ends.
+            let _alive = alive;
             let engines: Vec<Engine> = models.into_iter().map(|(_, engine)| engine).collect();
             worker::work(&engines, &queue, limits, &metrics);
         })
