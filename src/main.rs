@@ -7,8 +7,10 @@ use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
 use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
+use kindling::convert::{self, ConvertArgs};
 use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
+use kindling::inspect::{self, InspectArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
@@ -53,6 +55,10 @@ enum Command {
     Distill(StageArgs),
     /// Serve a model and its adapters: OpenAI's API and a chat page
     Serve(ServeArgs),
+    /// Write a model in another format, its adapters merged
+    Convert(ConvertArgs),
+    /// List a weight file's tensors: shapes, types, hashes
+    Inspect(InspectArgs),
     /// Look at files of conversations before training on them
     #[command(subcommand)]
     Data(DataCommand),
@@ -85,6 +91,8 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Storm(args) => STORM.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Convert(args) => convert::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }

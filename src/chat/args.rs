@@ -11,10 +11,17 @@ use crate::engine::set;
 /// How to talk to a model, and which.
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
-    /// Folder of the model [default: the newest 3-full_sft*/final, else the newest
-    /// 1-pretrain*/final, of out/ and the folders in it]
+    /// Folder of the model, or its name at --url [default: the newest 3-full_sft*/final, else the
+    /// newest 1-pretrain*/final, of out/ and the folders in it]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Talk to a server instead, kindling's or any other that speaks OpenAI's chat completions
+    #[arg(long, value_name = "URL",
+        conflicts_with_all = ["adapters", "chat_template", "weights", "mode", "device"])]
+    pub url: Option<String>,
+    /// Environment variable that holds the server's key
+    #[arg(long, value_name = "ENV", requires = "url")]
+    pub api_key: Option<String>,
     /// Answer this text and end; `-` reads it from stdin
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,

@@ -1,8 +1,8 @@
 //! What every handler shares: the models' faces, the queue to the model thread, the limits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dataset::tokenizer::Tokenizer;
@@ -22,6 +22,8 @@ pub(super) struct App {
     pub(super) jobs: SyncSender<Job>,
     /// Most jobs that may wait.
     pub(super) max_queue: usize,
+    /// Upgrades for as long as the model thread lives.
+    pub(super) model_thread: Weak<()>,
     pub(super) metrics: Arc<Metrics>,
     /// Key that clients must send, if there is one.
     pub(super) key: Option<String>,

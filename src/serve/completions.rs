@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::app::{App, ModelFace, finite, unix_secs};
-use super::chat::{parse, usage};
+use super::chat::parse;
+use super::chat_answer::usage;
 use super::error::ApiError;
 use super::http::{Client, Reply};
 use super::sampling::Sampling;

@@ -110,6 +110,14 @@ impl ApiError {
         Self::new(503, "the server is stopping")
     }
 
+    /// The model thread has ended by itself.
+    pub(super) fn dead() -> Self {
+        Self::new(
+            503,
+            "the model thread has died, the server must be started anew",
+        )
+    }
+
     /// The model cannot go on.
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(500, message)

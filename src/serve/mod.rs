@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod chat;
+mod chat_answer;
 mod completions;
 mod embeddings;
 mod error;
@@ -69,6 +70,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let models = load_models(args)?;
     let metrics = Arc::new(Metrics::default());
     let (jobs, queue) = sync_channel(args.max_queue);
+    let alive = Arc::new(());
     let app = Arc::new(App {
         models: models
             .iter()
@@ -76,6 +78,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
             .collect(),
         jobs,
         max_queue: args.max_queue,
+        model_thread: Arc::downgrade(&alive),
         metrics: Arc::clone(&metrics),
         key,
         timeout: Duration::from_secs(args.timeout_secs),
@@ -91,6 +94,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let worker = thread::Builder::new()
         .name("model".to_owned())
         .spawn(move || {
+            // Dropped with the thread, however that ends.
+            let _alive = alive;
             let engines: Vec<Engine> = models.into_iter().map(|(_, engine)| engine).collect();
             worker::work(&engines, &queue, limits, &metrics);
         })

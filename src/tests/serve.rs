@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::fixture::{fails, succeeds};
 use crate::server::Server;
 
 fn chat(text: &str, more: &Value) -> Value {
@@ -341,4 +342,37 @@ fn the_server_finishes_its_answers_before_it_stops() {
     let mut messages = String::new();
     server.messages.read_to_string(&mut messages).unwrap();
     assert!(messages.ends_with("stopped\n"), "{messages}");
+}
+
+/// The terminal chat of a server's model writes what the API answers, and says what is wrong.
+#[test]
+fn the_terminal_chat_talks_to_a_server() {
+    let server = Server::start(&["--api-key", "KINDLING_TEST_KEY"]);
+    let url = format!("http://{}", server.address);
+    let talk = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+        command.args(["chat", "--url", &url, "--prompt", "1+1=?"]);
+        command.args(["--max-new-tokens", "20", "--seed", "5"]);
+        command.args(flags).env("KINDLING_TEST_KEY", KEY);
+        command
+    };
+    let (_, answer) = server.post(CHAT, &chat("1+1=?", &json!({"seed": 5})));
+    let expected = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    let key = ["--api-key", "KINDLING_TEST_KEY"];
+    let output = succeeds(talk(&key));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("{expected}\n")
+    );
+
+    let message = fails(talk(&[]));
+    assert!(
+        message.contains("401: the API key is missing or wrong"),
+        "{message}"
+    );
+    let message = fails(talk(&[key[0], key[1], "--model", "gpt"]));
+    assert!(
+        message.contains("the model `gpt` does not exist, expected one of tiny"),
+        "{message}"
+    );
 }

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod configs;
+mod convert;
 mod data;
 mod eval;
 mod experts;

@@ -1,6 +1,7 @@
 //! Text to token ids and back, for any Hugging Face `tokenizer.json`.
 
 mod config;
+mod llama2c;
 mod ordinary;
 mod spans;
 mod token_bytes;
@@ -50,6 +51,16 @@ pub enum TokenizerError {
         path: PathBuf,
         /// What the library expected.
         source: tokenizers::Error,
+    },
+    /// A tokenizer of llama2.c is damaged or something else.
+    #[error("{}: token {index} {problem}", path.display())]
+    Llama2c {
+        /// File that was being read.
+        path: PathBuf,
+        /// The token, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The configuration beside the tokenizer is broken.
     #[error("{}: not a valid tokenizer configuration", path.display())]
@@ -327,7 +338,8 @@ impl Tokenizer {
             .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
-    fn to_json(&self) -> Value {
+    /// What `tokenizer.json` says: the model, its merges and every step around it.
+    pub fn to_json(&self) -> Value {
         serde_json::to_value(&self.full).expect("a tokenizer is representable as JSON")
     }
 }
