@@ -1,6 +1,7 @@
 //! Text to batches: readers, tokenizer, chat templates, token cache, packing, loader.
 
 pub mod batch;
+mod boxed;
 pub mod cache;
 pub mod chat;
 pub mod conversations;
@@ -12,6 +13,7 @@ pub mod mask;
 mod names;
 pub mod pack;
 pub mod playground;
+pub mod prepare;
 pub mod rows;
 pub mod source;
 pub mod split;
