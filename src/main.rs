@@ -9,6 +9,7 @@ use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
+use kindling::launch::{self, LaunchArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
@@ -47,9 +48,11 @@ enum Command {
     Distill(StageArgs),
     /// Serve a model and its adapters: OpenAI's API and a chat page
     Serve(ServeArgs),
-    /// Look at files of conversations before training on them
+    /// Prepare, mix and look at training data
     #[command(subcommand)]
     Data(DataCommand),
+    /// Ask what to prepare or train, print the commands, and run them if told to
+    Launch(LaunchArgs),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -77,6 +80,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
+        Command::Launch(args) => launch::run(args),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }
