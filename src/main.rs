@@ -13,7 +13,7 @@ use kindling::launch::{self, LaunchArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
-use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
+use kindling::stage::{DISTILL, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -44,6 +44,10 @@ enum Command {
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
+    /// Stage 6: let a chat model learn from the rewards of its own answers
+    Grpo(StageArgs),
+    /// Stage 8: make reasoning go away until a model answers at once
+    Storm(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
     Distill(StageArgs),
     /// Serve a model and its adapters: OpenAI's API and a chat page
@@ -77,6 +81,8 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
+        Command::Grpo(args) => GRPO.run(args),
+        Command::Storm(args) => STORM.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),

@@ -1,7 +1,7 @@
 //! Text to batches: readers, tokenizer, chat templates, token cache, packing, loader.
 
+pub mod answer;
 pub mod batch;
-mod boxed;
 pub mod cache;
 pub mod chat;
 pub mod conversations;
@@ -14,6 +14,8 @@ mod names;
 pub mod pack;
 pub mod playground;
 pub mod prepare;
+pub mod prompts;
+pub mod reasoned;
 pub mod rows;
 pub mod source;
 pub mod split;

@@ -24,6 +24,7 @@ pub mod params;
 mod prefix_cache;
 pub mod rope;
 pub mod sample;
+pub mod training_pass;
 pub mod training_record;
 
 pub use causal_lm::CausalLm;

@@ -17,7 +17,7 @@ use super::unless_broken_pipe;
 /// Which files to merge, and how much of each.
 #[derive(Debug, Clone, Args)]
 pub struct MergeArgs {
-    /// Files of rows (.jsonl, .json, .csv, .gz, .parquet), or patterns such as out/apt/*_train.jsonl
+    /// Files of rows (.jsonl, .json, .csv, .gz, .parquet), or patterns such as out/apt/*.jsonl
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
     /// File to write, JSON lines

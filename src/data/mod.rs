@@ -1,7 +1,8 @@
-//! `kindling data`: training data prepared, mixed and looked at before training on it.
+//! `kindling data`: training data prepared, made, mixed and looked at before training on it.
 
 mod files;
 mod inspect;
+mod playground;
 mod prepare;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use files::{MergeArgs, SplitArgs, StatsArgs};
 use inspect::InspectArgs;
+use playground::PlaygroundArgs;
 use prepare::PrepareArgs;
 
 /// The command line of the data tools.
@@ -39,6 +41,9 @@ pub enum DataCommand {
     /// Report every line that cannot be used, and what training would cut or leave out; exits with
     /// 1 if too many lines are bad
     Validate(ValidateArgs),
+    /// Write questions of the playground: sums to practise on, sums of three numbers with their
+    /// reasoning, and others of both that training never shows
+    Playground(PlaygroundArgs),
 }
 
 /// How conversations are read; the same choices as in a chat stage's [data].
@@ -68,7 +73,8 @@ struct ReadingArgs {
 /// Which files, and how many bad lines are too many.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Files of conversations (.jsonl, .json, .csv, .gz, .parquet), or patterns such as data/*.jsonl
+    /// Files of conversations (.jsonl, .json, .csv, .gz, .parquet), or patterns such as
+    /// data/*.jsonl
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
     /// Share of a file's rows that may be bad, from 0 to 1
@@ -91,6 +97,7 @@ pub fn run(command: &DataCommand) -> Result<ExitCode> {
         DataCommand::Stats(args) => files::run_stats(args),
         DataCommand::Inspect(args) => inspect::run(args),
         DataCommand::Validate(args) => validate(args),
+        DataCommand::Playground(args) => playground::run(args),
     }
 }
 

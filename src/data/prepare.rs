@@ -58,8 +58,8 @@ pub struct PrepareArgs {
     /// Decides which rows are drawn
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Folder with the data sets' files, in folders named like the repositories, in the place of the
-    /// hub
+    /// Folder with the data sets' files, in folders named like the repositories, in the hub's
+    /// place
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Use only what was downloaded before

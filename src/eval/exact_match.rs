@@ -8,13 +8,12 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use dataset::answer::{extract_answer, is_same_answer};
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::fingerprint::{model_fingerprint, text_fingerprint};
 use eval::journal::Journal;
-use eval::short_answer::{
-    ShortAnswerRow, extract_answer, is_same_answer, pass_at_k, read_short_answers,
-};
+use eval::short_answer::{ShortAnswerRow, pass_at_k, read_short_answers};
 use eval::stats::Rate;
 use model::generate::{GenerateConfig, Prompt};
 use serde::{Deserialize, Serialize};

@@ -22,7 +22,7 @@ use crate::config::{load_config, parse_config, toml_path};
 use crate::device::pick_device;
 use crate::eval;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
-use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN, TrainingStage};
+use crate::stage::{DISTILL, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM, TrainingStage};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
 
 pub use recipe::{PipelineConfig, StageConfig};
@@ -131,6 +131,8 @@ impl Pipeline<'_> {
             name if name == PRETRAIN.name => self.train(&PRETRAIN, stage, &start, &folder)?,
             name if name == FULL_SFT.name => self.train(&FULL_SFT, stage, &start, &folder)?,
             name if name == LORA_SFT.name => self.train(&LORA_SFT, stage, &start, &folder)?,
+            name if name == GRPO.name => self.train(&GRPO, stage, &start, &folder)?,
+            name if name == STORM.name => self.train(&STORM, stage, &start, &folder)?,
             name if name == DISTILL.name => self.train(&DISTILL, stage, &start, &folder)?,
             name => bail!("unknown stage {name}"),
         };

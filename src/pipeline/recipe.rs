@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{EVAL, TOKENIZER};
-use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
+use crate::stage::{DISTILL, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
 
 /// A recipe: stages in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct PipelineConfig {
 pub struct StageConfig {
     /// Name of its folder in the pipeline's.
     pub name: String,
-    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 9-distill or eval.
+    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 6-grpo, 8-storm, 9-distill or eval.
     pub stage: String,
     /// Its settings, a TOML file; an evaluation has none.
     #[serde(default)]
@@ -72,6 +72,8 @@ impl PipelineConfig {
                 PRETRAIN.name,
                 FULL_SFT.name,
                 LORA_SFT.name,
+                GRPO.name,
+                STORM.name,
                 DISTILL.name,
                 EVAL,
             ];
@@ -121,7 +123,7 @@ mod tests {
         assert_eq!(
             refusal(&stage("a", "2-chat", "")),
             "stage a is \"2-chat\", expected one of 0-tokenizer, 1-pretrain, 3-full_sft, \
-             4-lora_sft, 9-distill, eval"
+             4-lora_sft, 6-grpo, 8-storm, 9-distill, eval"
         );
         let twice = stage("a", "1-pretrain", "") + &stage("a", "3-full_sft", "");
         assert_eq!(

@@ -8,7 +8,7 @@ use dataset::conversations::ConversationsError;
 use dataset::loader::{FiniteBatches, Loader, LoaderConfig, LoaderError};
 use dataset::split::split;
 
-use crate::plan::DataSize;
+use crate::plan::{DataSize, RowKind};
 
 /// Why training data cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,7 @@ impl TokenData {
             num_held_out,
             tokens_per_epoch: loader.tokens_per_epoch(),
             rows_per_epoch: loader.rows_per_epoch(),
+            row: RowKind::Packed,
         };
         Ok(Self {
             loader,
@@ -90,6 +91,11 @@ impl TokenData {
             shards,
             config,
         })
+    }
+
+    /// Tokens per row.
+    pub(crate) fn seq_len(&self) -> usize {
+        self.config.seq_len
     }
 
     /// Every document that is trained on, once, in a fixed order.

@@ -49,21 +49,22 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
 ///
 /// - returns: `[1]`
 pub fn masked_cross_entropy(model: &CausalLm, batch: BatchTensors) -> Tensor<1> {
-    routed_cross_entropy(model, batch).0
+    let labels = batch.labels.clone(); // [B * T]
+    let (hidden, _) = routed_hidden(model, batch); // [B, T, D]
+    head_cross_entropy(model, hidden, labels)
 }
 
-/// The same, and where the routers of the layers that have one sent the tokens.
-pub(crate) fn routed_cross_entropy(
+/// Hidden states after the final norm, `[B, T, D]`, and where routers sent the tokens.
+pub(crate) fn routed_hidden(
     model: &CausalLm,
     batch: BatchTensors,
-) -> (Tensor<1>, Vec<(usize, Routing)>) {
+) -> (Tensor<3>, Vec<(usize, Routing)>) {
     let embedded = model.embed_tokens.forward(batch.input_ids); // [B, T, D]
     let embedded = match batch.noise {
         Some(noise) => embedded + noise,
         None => embedded,
     }; // [B, T, D]
-    let (hidden, routings) = model.forward_embedded(embedded, batch.positions); // [B, T, D]
-    (head_cross_entropy(model, hidden, batch.labels), routings)
+    model.forward_embedded(embedded, batch.positions)
 }
 
 /// Summed negative log-likelihood under the hidden states after the final norm, in nats.

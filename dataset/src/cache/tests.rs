@@ -1,3 +1,5 @@
+//! Shards on disk: what is written is what is read, and nothing half-written is taken for whole.
+
 use std::fs;
 
 use super::*;

@@ -10,10 +10,12 @@
 mod animals;
 mod arithmetic;
 mod calendar;
+mod chains;
 pub mod choices;
 mod identity;
 mod lesson;
 mod letters;
+mod practice;
 mod world;
 
 use std::collections::BTreeSet;
@@ -22,8 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Message;
 use crate::draw::Draw;
+pub use chains::{Chain, Chains};
 use lesson::{HeldOut, Lesson, Question};
 pub use lesson::{Language, Task};
+pub use practice::Practice;
 
 /// Share of each task in the questions of the rows, in percent: sums are learnt by seeing many.
 const QUESTION_SHARES: [(Task, usize); 10] = [

@@ -1,3 +1,5 @@
+//! The corpus: the same for a seed, right in what it says, and its exam nowhere in it.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};

@@ -66,8 +66,8 @@ pub struct Merged {
 ///
 /// # Errors
 ///
-/// A file that cannot be read, of which no row can be used, or whose rows are for another stage; not
-/// one positive number for each file.
+/// A file that cannot be read, of which no row can be used, or whose rows are for another stage;
+/// not one positive number for each file.
 pub fn merge(
     paths: &[PathBuf],
     output: &Path,

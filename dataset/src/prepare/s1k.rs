@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::record::{DropReason, Record, StormRecord, filled};
 use super::source::{Part, Source, Stage, is_row_file};
-use crate::boxed::last_boxed;
+use crate::answer::last_boxed;
 use crate::rows::{Fields, RowFault, text_of};
 
 const PROBLEM: [&str; 2] = ["question", "problem"];

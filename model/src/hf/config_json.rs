@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::experts_json::ExpertsJson;
+use super::experts_json::{ExpertsJson, require_class_defaults};
 use super::minimind_v1::MiniMindV1Json;
 use crate::config::{ConfigError, FieldError, ModelConfig, ModelType, RopeScaling};
 
@@ -117,6 +117,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<ModelConfig, ConfigError>
 
     let value: Value = serde_json::from_str(text).map_err(json)?;
     refuse_other_features(&value).map_err(field)?;
+    require_class_defaults(&value).map_err(field)?;
     if value.get("dim").is_some() {
         let config: MiniMindV1Json = serde_json::from_str(text).map_err(json)?;
         ModelConfig::try_from(config).map_err(field)
@@ -179,10 +180,8 @@ impl TryFrom<ConfigJson> for ModelConfig {
         let head_dim = match (json.head_dim, model_type) {
             (Some(head_dim), _) => head_dim,
             // Qwen3's default in `transformers`, whatever the hidden size.
-            (None, ModelType::Qwen3 | ModelType::Glm4Moe) => 128,
-            (None, ModelType::Llama | ModelType::Qwen3Moe | ModelType::Ernie45Moe) => {
-                json.hidden_size / json.num_attention_heads.max(1)
-            }
+            (None, ModelType::Qwen3) => 128,
+            (None, _) => json.hidden_size / json.num_attention_heads.max(1),
         };
         let config = Self {
             model_type,
@@ -251,7 +250,7 @@ impl ConfigJson {
                 Err(FieldError::new("rope_theta", outer, expected))
             }
             (Some(theta), _) | (None, Some(theta)) => Ok(theta),
-            // The default of both model types in `transformers`.
+            // The default of `transformers`, but of Ernie 4.5, which has to say its own.
             (None, None) => Ok(10_000.0),
         }
     }

@@ -81,7 +81,7 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
 ///
 /// # Errors
 ///
-/// Names the file that cannot be written.
+/// Names the file that cannot be written; packed weights cannot be saved at all.
 pub fn save_model(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
     let config = model.config();
     let config_text = config_json::render(config);
@@ -110,6 +110,13 @@ pub fn save_minimind_v1(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
                     || experts.has_score_correction_bias
                     || !experts.dense_layers.is_empty()
             }),
+        ),
+        (
+            "a single expert per token with the weight 1",
+            config
+                .experts
+                .as_ref()
+                .is_some_and(|experts| experts.num_experts_per_tok == 1),
         ),
         ("a separate output head", !config.tie_word_embeddings),
         ("a context extension", config.rope_scaling.is_some()),

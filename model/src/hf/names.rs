@@ -101,8 +101,19 @@ impl WeightLayout {
             [inputs, outputs] if is_linear(path) => transposed(&values, *inputs, *outputs),
             _ => return values,
         };
+        self.rows_to_file(path, shape[0], rows, config)
+    }
+
+    /// Rows of `width` values, one for each output of the weight at `path`, in the file's order.
+    pub(crate) fn rows_to_file(
+        self,
+        path: &str,
+        width: usize,
+        rows: Vec<f32>,
+        config: &ModelConfig,
+    ) -> Vec<f32> {
         if self.reorders(path) {
-            reorder_rows(&rows, shape[0], config.head_dim, neighbour_of_half)
+            reorder_rows(&rows, width, config.head_dim, neighbour_of_half)
         } else {
             rows
         }
@@ -118,14 +129,25 @@ impl WeightLayout {
     ) -> Vec<f32> {
         match shape {
             [inputs, outputs] if is_linear(path) => {
-                let rows = if self.reorders(path) {
-                    reorder_rows(&values, *inputs, config.head_dim, half_of_neighbour)
-                } else {
-                    values
-                };
+                let rows = self.rows_from_file(path, *inputs, values, config);
                 transposed(&rows, *outputs, *inputs)
             }
             _ => values,
+        }
+    }
+
+    /// The file's rows of `width` values, one for each output of the weight at `path`, in ours.
+    pub(crate) fn rows_from_file(
+        self,
+        path: &str,
+        width: usize,
+        rows: Vec<f32>,
+        config: &ModelConfig,
+    ) -> Vec<f32> {
+        if self.reorders(path) {
+            reorder_rows(&rows, width, config.head_dim, half_of_neighbour)
+        } else {
+            rows
         }
     }
 

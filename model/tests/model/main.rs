@@ -17,3 +17,4 @@ mod lora;
 mod packed;
 mod pytorch;
 mod refusals;
+mod upcycle;

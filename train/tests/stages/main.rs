@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod chat;
+mod distill;
+mod grpo;
 mod world;
 
 use std::fs;
@@ -56,7 +58,14 @@ fn text_becomes_a_model_and_the_model_a_chat_model() {
     let config = world.chat_config(&summary_of_text.final_dir);
     let options = world.options("3-full_sft", IfExists::Refuse, false);
     let summary_of_chat = summary(full_sft::run(&config, options).unwrap());
-    assert!(summary_of_chat.held_out.unwrap().bits_per_byte.is_finite());
+    assert!(
+        summary_of_chat
+            .held_out
+            .unwrap()
+            .bits_per_byte
+            .unwrap()
+            .is_finite()
+    );
     let rows = metrics(&world.path("3-full_sft"));
     let step = rows.iter().find(|row| row["kind"] == "step").unwrap();
     assert!(
@@ -128,7 +137,8 @@ fn a_resume_with_another_config_or_other_data_is_refused() {
     fs::write(world.path("text.jsonl"), text).unwrap();
     assert_eq!(
         resume(&config),
-        "cannot resume: the training data or the tokenizer changed since the checkpoint was saved"
+        "cannot resume: the training data, the tokenizer or frozen weights changed since the \
+         checkpoint was saved"
     );
 }
 
