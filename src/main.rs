@@ -7,13 +7,15 @@ use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
 use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
+use kindling::convert::{self, ConvertArgs};
 use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
+use kindling::inspect::{self, InspectArgs};
 use kindling::launch::{self, LaunchArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
-use kindling::stage::{DISTILL, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
+use kindling::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -44,6 +46,8 @@ enum Command {
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
+    /// Stage 5: teach a model to prefer the better of two answers
+    Dpo(StageArgs),
     /// Stage 6: let a chat model learn from the rewards of its own answers
     Grpo(StageArgs),
     /// Stage 8: make reasoning go away until a model answers at once
@@ -52,6 +56,10 @@ enum Command {
     Distill(StageArgs),
     /// Serve a model and its adapters: OpenAI's API and a chat page
     Serve(ServeArgs),
+    /// Write a model in another format, its adapters merged
+    Convert(ConvertArgs),
+    /// List a weight file's tensors: shapes, types, hashes
+    Inspect(InspectArgs),
     /// Prepare, mix and look at training data
     #[command(subcommand)]
     Data(DataCommand),
@@ -81,10 +89,13 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
+        Command::Dpo(args) => DPO.run(args),
         Command::Grpo(args) => GRPO.run(args),
         Command::Storm(args) => STORM.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Convert(args) => convert::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Launch(args) => launch::run(args),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),

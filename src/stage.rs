@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig, PretrainConfig, SftConfig,
-    StormConfig, commented_toml,
+    DistillConfig, DpoConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig, PretrainConfig,
+    SftConfig, StormConfig, commented_toml,
 };
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
@@ -51,6 +51,14 @@ pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
     exam: |config| &config.exam,
     plan: train::lora_sft::plan,
     run: train::lora_sft::run,
+};
+
+/// Stage 5: pairs of answers to a model that prefers the better ones.
+pub const DPO: TrainingStage<DpoConfig> = TrainingStage {
+    name: train::dpo::STAGE,
+    exam: |config| &config.exam,
+    plan: train::dpo::plan,
+    run: train::dpo::run,
 };
 
 /// Stage 6: a chat model learns from the rewards of its own answers.

@@ -13,6 +13,7 @@ pub mod mask;
 mod names;
 pub mod pack;
 pub mod playground;
+pub mod preferences;
 pub mod prepare;
 pub mod prompts;
 pub mod reasoned;

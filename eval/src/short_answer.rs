@@ -6,19 +6,51 @@ use dataset::answer::expected_answer;
 use dataset::lines::{Lines, ReadError};
 use serde::Deserialize;
 
-/// A row of a file: GSM8K's `question` and `answer`, MATH's `problem` and `solution`, or the
-/// playground's `prompt` and `answer`.
+/// A row of a file: GSM8K's `question` and `answer`, MATH's `problem` and `solution` (MATH-500 has
+/// the `answer` beside it), or the playground's `prompt` and `answer`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "FileRow")]
 pub struct ShortAnswerRow {
     /// What is asked.
-    #[serde(alias = "prompt", alias = "problem")]
     pub question: String,
     /// The right answer, with its reasoning or without.
-    #[serde(alias = "solution")]
     pub answer: String,
     /// Kind of question, which results are grouped by.
-    #[serde(default, alias = "subject", alias = "type")]
     pub task: String,
+}
+
+/// The fields that files have, of which a row may hold several for the same thing.
+#[derive(Deserialize)]
+struct FileRow {
+    question: Option<String>,
+    problem: Option<String>,
+    prompt: Option<String>,
+    answer: Option<String>,
+    solution: Option<String>,
+    task: Option<String>,
+    subject: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+/// What a row cannot do without.
+#[derive(Debug, thiserror::Error)]
+#[error("missing field `{0}`")]
+struct MissingField(&'static str);
+
+impl TryFrom<FileRow> for ShortAnswerRow {
+    type Error = MissingField;
+
+    fn try_from(row: FileRow) -> Result<Self, MissingField> {
+        let question = row.question.or(row.problem).or(row.prompt);
+        let answer = row.answer.or(row.solution);
+        let task = row.task.or(row.subject).or(row.kind);
+        Ok(Self {
+            question: question.ok_or(MissingField("question"))?,
+            answer: answer.ok_or(MissingField("answer"))?,
+            task: task.unwrap_or_default(),
+        })
+    }
 }
 
 /// Reads a JSONL file of questions; empty lines are passed over.
@@ -77,26 +109,31 @@ pub fn pass_at_k(num_samples: usize, num_right: usize, k: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// The three shapes; GSM8K's answer is behind its marks.
+    /// The shapes there are; GSM8K's answer is behind its marks, and MATH-500 has it twice.
     #[test]
     fn expected_answers_are_found_in_each_shape() {
         let cases = [
             (
                 r#"{"question": "q", "answer": "3 and 4 are <<3+4=7>>7\n#### 1,007"}"#,
-                "1,007",
+                ["q", "1,007", ""],
             ),
             (
-                r#"{"problem": "q", "solution": "so \\boxed{\\frac{1}{2}}."}"#,
-                r"\frac{1}{2}",
+                r#"{"problem": "q", "solution": "so \\boxed{\\frac{1}{2}}.", "type": "Algebra"}"#,
+                ["q", r"\frac{1}{2}", "Algebra"],
+            ),
+            (
+                r#"{"problem": "q", "solution": "so $x = \\boxed{3}$.", "answer": "4",
+                    "subject": "Algebra", "type": "x", "level": 2, "unique_id": "a/1.json"}"#,
+                ["q", "4", "Algebra"],
             ),
             (
                 r#"{"task": "sum", "language": "english", "prompt": "37+45=?", "answer": "82"}"#,
-                "82",
+                ["37+45=?", "82", "sum"],
             ),
         ];
         for (json, expected) in cases {
             let row: ShortAnswerRow = serde_json::from_str(json).unwrap();
-            assert_eq!(row.expected(), expected);
+            assert_eq!([&row.question, row.expected(), &row.task], expected);
         }
         let error = serde_json::from_str::<ShortAnswerRow>(r#"{"question": "q"}"#).unwrap_err();
         assert!(error.to_string().starts_with("missing field `answer`"));

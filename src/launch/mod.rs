@@ -141,7 +141,7 @@ impl LaunchArgs {
             "--set",
             &format!("tokenizer.path={}", toml_path(model)),
             "--set",
-            &format!("{}=[{files}]", step.files_field),
+            &format!("data.files=[{files}]"),
             "--out",
             &out.display().to_string(),
         ];

@@ -1,4 +1,4 @@
-//! The four ways of training that APT offers, as stages of ours with their data.
+//! The ways of training that APT offers, as stages of ours with their data.
 
 /// A way of training.
 pub(super) struct Mode {
@@ -13,8 +13,6 @@ pub(super) struct Step {
     /// Command of `kindling`.
     pub(super) command: &'static str,
     pub(super) config: &'static str,
-    /// Field of the config that names files.
-    pub(super) files_field: &'static str,
     /// Prepared files that it reads.
     pub(super) files: &'static [&'static str],
     /// Flag of `kindling data prepare` that makes them.
@@ -24,13 +22,47 @@ pub(super) struct Step {
 const SFT: Step = Step {
     command: "full_sft",
     config: "configs/3-full_sft.toml",
-    files_field: "data.files",
     files: &["coig-cqia_train.jsonl"],
     flag: "--sft",
 };
 
-pub(super) const MODES: [Mode; 1] = [Mode {
-    name: "standard",
-    title: "standard (标准对齐): SFT",
-    steps: &[SFT],
-}];
+const DPO: Step = Step {
+    command: "dpo",
+    config: "configs/5-dpo.toml",
+    files: &["hh-rlhf_train.jsonl", "ultrafeedback_train.jsonl"],
+    flag: "--dpo",
+};
+
+/// On s1K, whose answers can be checked; APT's prompts are HH-RLHF's, which nothing can score
+/// without a reward model.
+const GRPO: Step = Step {
+    command: "grpo",
+    config: "configs/6-grpo.toml",
+    files: &["s1k_train.jsonl"],
+    flag: "--cot",
+};
+
+const STORM: Step = Step {
+    command: "storm",
+    config: "configs/8-storm.toml",
+    files: &["s1k_train.jsonl"],
+    flag: "--cot",
+};
+
+pub(super) const MODES: [Mode; 3] = [
+    Mode {
+        name: "standard",
+        title: "standard (标准对齐): SFT, GRPO",
+        steps: &[SFT, GRPO],
+    },
+    Mode {
+        name: "storm",
+        title: "storm (暴风雨): reasoning made to go away",
+        steps: &[STORM],
+    },
+    Mode {
+        name: "full",
+        title: "everything (完整流程): SFT, DPO, GRPO, Storm",
+        steps: &[SFT, DPO, GRPO, STORM],
+    },
+];

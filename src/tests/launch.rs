@@ -135,4 +135,5 @@ fn a_yes_runs_what_was_printed() {
     );
 }
 
-const NUM_MODES: usize = 1;
+/// Standard, storm and everything.
+const NUM_MODES: usize = 3;

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod configs;
+mod convert;
 mod data;
 mod eval;
 mod experts;
@@ -21,3 +22,4 @@ mod prepare;
 mod readme;
 mod recipe;
 mod serve;
+mod server;

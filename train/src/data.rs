@@ -79,6 +79,7 @@ impl TokenData {
         let size = DataSize {
             num_documents,
             num_held_out,
+            num_dropped: shards.num_dropped(),
             tokens_per_epoch: loader.tokens_per_epoch(),
             rows_per_epoch: loader.rows_per_epoch(),
             row: RowKind::Packed,

@@ -17,6 +17,8 @@ pub struct DataSize {
     pub num_documents: usize,
     /// Documents held out for validation.
     pub num_held_out: usize,
+    /// Documents that were left out because they have no token.
+    pub num_dropped: u64,
     /// Tokens of one pass over the training documents.
     pub tokens_per_epoch: u64,
     /// Rows of one pass over the training documents.
@@ -226,30 +228,31 @@ impl fmt::Display for TrainPlan {
             let trained = grouped(adapters.num_params);
             row("  trained", format!("{trained} in adapters ({share:.2} %)"))?;
         }
-        row(
-            "data",
-            match self.data.row {
-                RowKind::Packed => format!(
-                    "{} documents, {} tokens in {} rows; {} documents held out",
-                    grouped(self.data.num_documents as u64),
-                    grouped(self.data.tokens_per_epoch),
-                    grouped(self.data.rows_per_epoch as u64),
-                    grouped(self.data.num_held_out as u64),
-                ),
-                RowKind::Pair => format!(
-                    "{} pairs of {} tokens; {} pairs held out",
-                    grouped(self.data.num_documents as u64),
-                    grouped(self.data.tokens_per_epoch),
-                    grouped(self.data.num_held_out as u64),
-                ),
-                RowKind::Completion => format!(
-                    "{} prompts, {} answers to learn from; {} prompts held out",
-                    grouped(self.data.num_documents as u64),
-                    grouped(self.data.rows_per_epoch as u64),
-                    grouped(self.data.num_held_out as u64),
-                ),
-            },
-        )?;
+        let mut data = match self.data.row {
+            RowKind::Packed => format!(
+                "{} documents, {} tokens in {} rows; {} documents held out",
+                grouped(self.data.num_documents as u64),
+                grouped(self.data.tokens_per_epoch),
+                grouped(self.data.rows_per_epoch as u64),
+                grouped(self.data.num_held_out as u64),
+            ),
+            RowKind::Pair => format!(
+                "{} pairs of {} tokens; {} pairs held out",
+                grouped(self.data.num_documents as u64),
+                grouped(self.data.tokens_per_epoch),
+                grouped(self.data.num_held_out as u64),
+            ),
+            RowKind::Completion => format!(
+                "{} prompts, {} answers to learn from; {} prompts held out",
+                grouped(self.data.num_documents as u64),
+                grouped(self.data.rows_per_epoch as u64),
+                grouped(self.data.num_held_out as u64),
+            ),
+        };
+        if self.data.num_dropped > 0 {
+            let _ = write!(data, ", {} without a token", grouped(self.data.num_dropped));
+        }
+        row("data", data)?;
         row("length", self.length.to_string())?;
         match self.end {
             End::Step(steps) => row("steps", grouped(steps as u64))?,

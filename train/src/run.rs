@@ -16,6 +16,7 @@ use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
 use crate::data::DataError;
 use crate::distill::TeacherError;
+use crate::dpo::ReferenceError;
 use crate::examiner::Examiner;
 use crate::export::{ADAPTER, ExportError, export};
 use crate::optimizer::Optimizer;
@@ -96,6 +97,9 @@ pub enum TrainError {
     /// The teacher cannot be used.
     #[error(transparent)]
     Teacher(#[from] TeacherError),
+    /// What the reference answered cannot be kept.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// The run's folder cannot be used.
     #[error(transparent)]
     RunFolder(#[from] RunFolderError),

@@ -303,7 +303,8 @@ fn with_arguments(mut call: Value) -> Value {
     call
 }
 
-/// The rows of APT's wrapped files, one object around a list; any other value is given back.
+/// The rows of a file that is one object around a list, such as `{"instructions": [..]}`; any other
+/// value is given back.
 pub(super) fn unwrapped(value: Value) -> Result<Vec<Value>, Value> {
     let Value::Object(mut fields) = value else {
         return Err(value);

@@ -143,7 +143,7 @@ fn minimind_tables_are_read() {
     );
 }
 
-/// APT's documents describe files with one object around the rows.
+/// Some files are one object around the list of rows, whose name says what they are.
 #[test]
 fn wrapped_files_are_unwrapped() {
     let (format, rows) = read(

@@ -57,11 +57,8 @@ impl WeightLayout {
         }
     }
 
-    /// The file's name for the parameter at `path`.
-    ///
-    /// # Panics
-    ///
-    /// If the layout has no such parameter: MiniMind v1 has no query and key norms.
+    /// The file's name for the parameter at `path`; one that the layout does not know keeps ours,
+    /// which no file has.
     pub fn tensor_name(self, path: &str) -> String {
         match self {
             Self::HuggingFace | Self::Ernie45 if path.starts_with("lm_head.") => path.to_owned(),
@@ -71,8 +68,8 @@ impl WeightLayout {
                 let (layer, field) = split_layer(path);
                 let field = field.strip_suffix(".weight").unwrap_or(field);
                 if let Some((expert, projection)) = split_expert(field) {
-                    let name = minimind_v1_name(&format!("mlp.{projection}"));
-                    let name = name.trim_start_matches("feed_forward.");
+                    let projection = format!("mlp.{projection}");
+                    let name = minimind_v1_name(&projection).trim_start_matches("feed_forward.");
                     return format!("{layer}feed_forward.{expert}.{name}.weight");
                 }
                 format!("{layer}{}.weight", minimind_v1_name(field))
@@ -168,11 +165,11 @@ fn split_expert(field: &str) -> Option<(&str, &str)> {
     expert.contains("experts").then_some((expert, projection))
 }
 
-fn minimind_v1_name(field: &str) -> &'static str {
+fn minimind_v1_name(field: &str) -> &str {
     let name = MINIMIND_V1_NAMES
         .into_iter()
         .find(|(ours, _)| *ours == field);
-    name.map_or_else(|| panic!("minimind v1 has no {field}"), |(_, name)| name)
+    name.map_or(field, |(_, name)| name)
 }
 
 /// `layers.3.mlp.up_proj.weight` into `layers.3.` and `mlp.up_proj.weight`.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{LoraAdapter, LoraConfig};
 use crate::causal_lm::CausalLm;
-use crate::hf::safetensors::{FileTensor, render};
+use crate::hf::safetensors::{FileTensor, FloatType, render};
 use crate::hf::{WeightLayout, write_atomically};
 
 const CONFIG_FILE: &str = "adapter_config.json";
@@ -162,7 +162,7 @@ pub fn save_adapter(
     let config = format!("{config:#}\n");
     for (name, bytes) in [
         (CONFIG_FILE, config.as_bytes()),
-        (WEIGHTS_FILE, &render(&tensors)),
+        (WEIGHTS_FILE, &render(&tensors, FloatType::F32)),
     ] {
         let path = dir.join(name);
         write_atomically(&path, bytes).map_err(|source| AdapterError::Write { path, source })?;

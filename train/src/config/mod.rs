@@ -7,6 +7,7 @@ mod error;
 mod exam;
 mod grpo;
 mod length;
+mod preference;
 mod router;
 mod sections;
 mod storm;
@@ -18,6 +19,7 @@ pub use error::ConfigError;
 pub use exam::{ExamFolder, ExamSection, ExamStyle};
 pub use grpo::{GrpoSection, PromptDataSection, RolloutSection};
 pub use length::{Length, LengthError};
+pub use preference::{Divergence, DpoLoss, DpoSection, PairDataSection, Trained};
 pub use router::{BalanceKind, RouterSection};
 pub use sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
@@ -232,6 +234,16 @@ stage_config!(
     ChatDataSection,
     /// The teacher.
     distill: DistillSection
+);
+
+stage_config!(
+    /// Config of `5-dpo`: pairs of answers to a model that prefers the better ones.
+    DpoConfig,
+    PairDataSection,
+    /// What is learned of pairs.
+    dpo: DpoSection,
+    /// The adapters, where they are what is trained.
+    lora: LoraSection
 );
 
 impl LoopConfig {

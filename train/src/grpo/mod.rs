@@ -212,6 +212,7 @@ fn data_size(config: &GrpoConfig, prompts: &[PromptRow], num_held_out: usize) ->
     DataSize {
         num_documents: prompts.len(),
         num_held_out,
+        num_dropped: 0,
         tokens_per_epoch: most as u64,
         rows_per_epoch,
         row: RowKind::Completion,

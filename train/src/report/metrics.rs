@@ -32,23 +32,21 @@ impl Record<'_> {
         };
         match self {
             Self::Step(report) => {
-                let mut floats = named(&[
+                let own = [
                     ("epoch", report.epoch),
                     ("loss", report.loss),
                     ("lr", report.lr),
                     ("grad_norm", report.grad_norm),
                     ("secs", report.secs),
                     ("data_wait_secs", report.data_wait_secs),
-                ]);
-                floats.extend(named(&report.metrics));
-                floats
+                ];
+                named(&[&own, report.metrics.as_slice()].concat())
             }
             Self::Validation(report) => {
-                let mut floats = named(&[("loss", report.loss)]);
-                let bits = report.bits_per_byte;
-                floats.extend(bits.map(|bits| ("bits_per_byte".to_owned(), bits)));
-                floats.extend(named(&report.metrics));
-                floats
+                let mut floats = vec![("loss", report.loss)];
+                floats.extend(report.bits_per_byte.map(|bits| ("bits_per_byte", bits)));
+                floats.extend(report.metrics.iter().copied());
+                named(&floats)
             }
             Self::Experts(report) => {
                 let layers = report.layers.iter().enumerate();

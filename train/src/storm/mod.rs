@@ -70,6 +70,7 @@ fn prepare(config: &StormConfig) -> Result<Prepared<StormStage>, TrainError> {
         DataSize {
             num_documents: rows.len(),
             num_held_out: held_out.len(),
+            num_dropped: 0,
             tokens_per_epoch: tokens as u64,
             rows_per_epoch: rows.len(),
             row: RowKind::Packed,

@@ -4,6 +4,7 @@
 mod chat;
 mod distill;
 mod grpo;
+mod preference;
 mod world;
 
 use std::fs;
@@ -201,5 +202,30 @@ fn the_plan_counts_steps_tokens_and_bytes() {
     assert!((epochs - expected).abs() < 1e-9, "{epochs}");
     let text = plan.to_string();
     assert!(text.contains("steps             8\n"), "{text}");
+    assert!(!text.contains("without a token"), "{text}");
     assert!(!world.path("run").exists());
+}
+
+/// A tokenizer that marks no beginning and no end makes nothing of a text that it replaces by
+/// nothing; who reads the plan must hear of it.
+#[test]
+fn documents_without_a_token_are_told() {
+    let world = World::new();
+    let path = world.path("tokenizer/tokenizer.json");
+    let mut json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    json["normalizer"] =
+        serde_json::json!({"type": "Replace", "pattern": {"String": "zzz"}, "content": ""});
+    fs::write(&path, json.to_string()).unwrap();
+    fs::write(world.path("tokenizer/tokenizer_config.json"), "{}").unwrap();
+    let mut text = fs::read_to_string(world.path("text.jsonl")).unwrap();
+    text.push_str("\n{\"text\": \"zzz\"}\n");
+    fs::write(world.path("text.jsonl"), text).unwrap();
+    let plan = pretrain::plan(&world.pretrain_config())
+        .unwrap()
+        .to_string();
+    assert!(
+        plan.contains("documents held out, 1 without a token\n"),
+        "{plan}"
+    );
 }
