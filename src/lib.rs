@@ -15,6 +15,7 @@ pub mod exam;
 pub mod examiner;
 pub mod inspect;
 pub mod interrupt;
+pub mod launch;
 pub mod pipeline;
 pub mod quickstart;
 pub mod serve;

@@ -11,6 +11,7 @@ use kindling::convert::{self, ConvertArgs};
 use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
 use kindling::inspect::{self, InspectArgs};
+use kindling::launch::{self, LaunchArgs};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
@@ -59,9 +60,11 @@ enum Command {
     Convert(ConvertArgs),
     /// List a weight file's tensors: shapes, types, hashes
     Inspect(InspectArgs),
-    /// Look at files of conversations before training on them
+    /// Prepare, mix and look at training data
     #[command(subcommand)]
     Data(DataCommand),
+    /// Ask what to prepare or train, print the commands, and run them if told to
+    Launch(LaunchArgs),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -94,6 +97,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
+        Command::Launch(args) => launch::run(args),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

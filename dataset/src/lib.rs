@@ -14,6 +14,7 @@ mod names;
 pub mod pack;
 pub mod playground;
 pub mod preferences;
+pub mod prepare;
 pub mod prompts;
 pub mod reasoned;
 pub mod rows;

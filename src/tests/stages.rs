@@ -12,8 +12,13 @@ mod data;
 mod eval;
 mod experts;
 mod fixture;
+#[expect(dead_code, reason = "its faults are for the tests of downloads")]
+#[path = "../../dataset/tests/prepare/server.rs"]
+mod hub_server;
 mod killed;
+mod launch;
 mod pipeline;
+mod prepare;
 mod readme;
 mod recipe;
 mod serve;

@@ -4,4 +4,5 @@ mod letter;
 mod short;
 
 pub use letter::{LETTERS, extract_letter};
+pub(crate) use short::last_boxed;
 pub use short::{expected_answer, extract_answer, is_same_answer};

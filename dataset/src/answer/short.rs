@@ -46,7 +46,7 @@ fn marked(text: &str) -> Option<&str> {
 }
 
 /// Content of the last `\boxed{..}` whose braces close.
-fn last_boxed(text: &str) -> Option<&str> {
+pub(crate) fn last_boxed(text: &str) -> Option<&str> {
     const OPENING: &str = r"\boxed{";
     let starts = text.rmatch_indices(OPENING);
     for (start, _) in starts {
