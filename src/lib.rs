@@ -13,6 +13,7 @@ pub mod eval;
 pub mod exam;
 pub mod examiner;
 pub mod interrupt;
+pub mod magpie;
 pub mod pipeline;
 pub mod quickstart;
 pub mod serve;

@@ -9,6 +9,7 @@ use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
 use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
+use kindling::magpie::{self, MagpieCommand};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
@@ -50,6 +51,9 @@ enum Command {
     /// Look at files of conversations before training on them
     #[command(subcommand)]
     Data(DataCommand),
+    /// Make data with a model that is prompted with nothing: instructions, answers, pairs
+    #[command(subcommand)]
+    Magpie(MagpieCommand),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -77,6 +81,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
+        Command::Magpie(command) => magpie::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use dataset::journal::Journal;
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
 use eval::fingerprint::{model_fingerprint, text_fingerprint};
-use eval::journal::Journal;
 use eval::short_answer::{
     ShortAnswerRow, extract_answer, is_same_answer, pass_at_k, read_short_answers,
 };
