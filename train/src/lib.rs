@@ -12,6 +12,7 @@ pub mod export;
 pub mod full_sft;
 mod grad_norm;
 pub mod guard;
+pub mod logps;
 pub mod lora_sft;
 pub mod loss;
 pub mod memory;

@@ -57,13 +57,22 @@ pub(crate) fn routed_cross_entropy(
     model: &CausalLm,
     batch: BatchTensors,
 ) -> (Tensor<1>, Vec<(usize, Routing)>) {
+    let labels = batch.labels.clone(); // [B * T]
+    let (hidden, routings) = routed_hidden(model, batch); // [B, T, D]
+    (head_cross_entropy(model, hidden, labels), routings)
+}
+
+/// Hidden states after the final norm, `[B, T, D]`, and where routers sent the tokens.
+pub(crate) fn routed_hidden(
+    model: &CausalLm,
+    batch: BatchTensors,
+) -> (Tensor<3>, Vec<(usize, Routing)>) {
     let embedded = model.embed_tokens.forward(batch.input_ids); // [B, T, D]
     let embedded = match batch.noise {
         Some(noise) => embedded + noise,
         None => embedded,
     }; // [B, T, D]
-    let (hidden, routings) = model.forward_embedded(embedded, batch.positions); // [B, T, D]
-    (head_cross_entropy(model, hidden, batch.labels), routings)
+    model.forward_embedded(embedded, batch.positions)
 }
 
 /// Summed negative log-likelihood under the hidden states after the final norm, in nats.

@@ -23,7 +23,7 @@ pub mod swiglu;
 pub use causal_attention::causal_attention;
 pub use linear::linear;
 pub(crate) use linear::packed_product;
-pub use linear_cross_entropy::linear_cross_entropy;
+pub use linear_cross_entropy::{linear_cross_entropy, token_cross_entropy};
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
 pub use swiglu::swiglu;

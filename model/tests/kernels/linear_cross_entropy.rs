@@ -2,7 +2,9 @@
 
 use burn::prelude::*;
 use burn::tensor::DType;
-use model::kernels::{IGNORE_INDEX, linear_cross_entropy, linear_cross_entropy::reference};
+use model::kernels::{
+    IGNORE_INDEX, linear_cross_entropy, linear_cross_entropy::reference, token_cross_entropy,
+};
 
 use crate::check::{
     Noise, Operation, assert_close, assert_deterministic, assert_equals_finite_differences,
@@ -216,4 +218,54 @@ fn linear_cross_entropy_gives_the_same_bits_on_any_number_of_threads() {
     let case = Case::new(700, 64, 500, &mut noise);
     let inputs = case.inputs(&mut noise);
     with_case(&case, |fused, _| assert_deterministic(fused, &inputs));
+}
+
+fn with_losses_per_token(case: &Case, check: impl Fn(Operation<'_>, Operation<'_>)) {
+    let fused = |inputs: &[Tensor<1>]| case.run(inputs, token_cross_entropy);
+    let composed = |inputs: &[Tensor<1>]| case.run(inputs, reference::token_cross_entropy);
+    check(&fused, &composed);
+}
+
+/// Another gradient reaches each token, so nothing may be exchanged; 1,300 tokens are three chunks.
+#[test]
+fn token_cross_entropy_equals_its_reference_on_odd_shapes() {
+    let mut noise = Noise::new(41);
+    let shapes = [(1, 1, 2), (9, 16, 33), (33, 24, 100), (1300, 8, 19)];
+    for (tokens, width, vocab_size) in shapes {
+        let case = Case::new(tokens, width, vocab_size, &mut noise);
+        let inputs = case.inputs(&mut noise);
+        // The weight's gradient sums one term per token.
+        let tolerance = 2e-6 * (1.0 + tokens as f64 / 4.0);
+        with_losses_per_token(&case, |fused, composed| {
+            let what = format!("{tokens} x {width} x {vocab_size}");
+            assert_equals_reference(fused, composed, &inputs, tolerance, &what);
+        });
+    }
+}
+
+/// Central differences of the composed body in f64 are the expected value.
+#[test]
+fn token_cross_entropy_gradients_equal_finite_differences() {
+    let mut noise = Noise::new(42);
+    let case = Case::new(7, 5, 11, &mut noise);
+    let inputs = case.inputs(&mut noise);
+    with_losses_per_token(&case, |fused, composed| {
+        assert_equals_finite_differences(fused, composed, &inputs, 5e-6, "7 x 5 x 11");
+    });
+}
+
+/// An ignored token has no loss and no gradient, not even by a rounding error.
+#[test]
+fn ignored_tokens_have_exactly_zero_loss_and_gradient() {
+    let mut noise = Noise::new(43);
+    let case = Case::new(50, 12, 20, &mut noise);
+    let inputs = case.inputs(&mut noise);
+    with_losses_per_token(&case, |fused, _| {
+        let found = outcome(fused, &inputs, DType::F32);
+        let rows = found.grads[0].chunks_exact(case.width);
+        for ((label, loss), row) in case.labels.iter().zip(&found.out).zip(rows) {
+            let is_zero = *loss == 0.0 && row.iter().all(|value| *value == 0.0);
+            assert_eq!(is_zero, *label == IGNORE_INDEX, "label {label}");
+        }
+    });
 }

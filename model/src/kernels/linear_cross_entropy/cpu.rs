@@ -7,6 +7,7 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::per_token::{Operands, TokenCrossEntropyBackwardOps, TokenCrossEntropyOps};
 use super::{HeadGradients, LinearCrossEntropyBackwardOps, LinearCrossEntropyOps, Wanted};
 use crate::kernels::IGNORE_INDEX;
 use crate::kernels::flex::{contiguous, integers, scale_in_place, tensor_of, unzeroed};
@@ -25,11 +26,8 @@ impl LinearCrossEntropyOps for Flex {
     ) -> FlexTensor {
         let hidden = contiguous(hidden);
         let head = Head::new(&hidden, &weight, &labels);
-        let loss = head.run(&mut Targets {
-            hidden: None,
-            weight: None,
-        });
-        tensor_of(vec![loss], Shape::new([1]))
+        let losses = head.run(&mut Targets::none());
+        tensor_of(vec![total(&losses)], Shape::new([1]))
     }
 }
 
@@ -41,27 +39,10 @@ impl LinearCrossEntropyBackwardOps for Flex {
         wanted: Wanted,
     ) -> (FlexTensor, HeadGradients<Self>) {
         let hidden = contiguous(hidden);
-        let (hidden_shape, mut weight_shape) = (hidden.shape(), weight.shape());
         let head = Head::new(&hidden, &weight, &labels);
-        let mut hidden_grad = wanted.hidden.then(|| unzeroed(hidden_shape.num_elements()));
-        let mut weight_grad = wanted.weight.then(|| unzeroed(weight_shape.num_elements()));
-        let loss = head.run(&mut Targets {
-            hidden: hidden_grad.as_deref_mut(),
-            weight: weight_grad.as_deref_mut(),
-        });
-        let gradients = HeadGradients {
-            hidden: hidden_grad.map(|values| tensor_of(values, hidden_shape)),
-            weight: weight_grad.map(|values| {
-                if head.weight.is_column_major() {
-                    // Laid out like the weight, so that nobody has to turn it for the update.
-                    weight_shape.swap(0, 1);
-                    tensor_of(values, weight_shape).transpose(0, 1)
-                } else {
-                    tensor_of(values, weight_shape)
-                }
-            }),
-        };
-        (tensor_of(vec![loss], Shape::new([1])), gradients)
+        let (losses, gradients) = head.gradients(wanted, None);
+        let loss = tensor_of(vec![total(&losses)], Shape::new([1]));
+        (loss, gradients)
     }
 
     fn scale_by(mut gradient: FlexTensor, upstream: FlexTensor) -> FlexTensor {
@@ -72,15 +53,68 @@ impl LinearCrossEntropyBackwardOps for Flex {
     }
 }
 
+impl TokenCrossEntropyOps for Flex {
+    fn token_cross_entropy(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        labels: FlexTensor,
+    ) -> FlexTensor {
+        let hidden = contiguous(hidden);
+        let head = Head::new(&hidden, &weight, &labels);
+        let losses = head.run(&mut Targets::none());
+        let mut per_token = vec![0.0; labels.shape().num_elements()];
+        for (row, loss) in head.supervised.iter().zip(losses) {
+            per_token[row.token] = loss;
+        }
+        tensor_of(per_token, labels.shape())
+    }
+}
+
+impl TokenCrossEntropyBackwardOps for Flex {
+    fn token_cross_entropy_backward(
+        operands: Operands<Self>,
+        upstream: FlexTensor,
+        wanted: Wanted,
+    ) -> HeadGradients<Self> {
+        let (hidden, upstream) = (contiguous(operands.hidden), contiguous(upstream));
+        let head = Head::new(&hidden, &operands.weight, &operands.labels);
+        head.gradients(wanted, Some(upstream.storage::<f32>())).1
+    }
+}
+
+/// Sum of the tokens' losses, in f64 and in order: that of many must not depend on the threads.
+fn total(losses: &[f32]) -> f32 {
+    losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() as f32
+}
+
 /// Where gradients go, every element of which is written.
 struct Targets<'a> {
     hidden: Option<&'a mut [f32]>,
     weight: Option<&'a mut [f32]>,
+    /// Gradient that reaches each token's loss; without it, 1.
+    upstream: Option<&'a [f32]>,
+}
+
+impl Targets<'_> {
+    fn none() -> Self {
+        Self {
+            hidden: None,
+            weight: None,
+            upstream: None,
+        }
+    }
+
+    /// Factor of a token's gradient; `None` when nobody asks for gradients.
+    fn scale_of(&self, token: usize) -> Option<f32> {
+        let is_asked = self.hidden.is_some() || self.weight.is_some();
+        is_asked.then(|| self.upstream.map_or(1.0, |upstream| upstream[token]))
+    }
 }
 
 /// The operands as slices, and the tokens that are trained on.
 struct Head<'a> {
     hidden: &'a [f32],
+    hidden_shape: Shape,
     weight: Matrix<'a>,
     width: usize,
     vocab_size: usize,
@@ -114,6 +148,7 @@ impl<'a> Head<'a> {
         }
         Self {
             hidden: hidden.storage::<f32>(),
+            hidden_shape: hidden.shape(),
             weight,
             width,
             vocab_size,
@@ -121,8 +156,38 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Sums the loss and fills the targets.
-    fn run(&self, targets: &mut Targets<'_>) -> f32 {
+    /// Loss of each supervised token, and the gradients that are wanted.
+    fn gradients(
+        &self,
+        wanted: Wanted,
+        upstream: Option<&[f32]>,
+    ) -> (Vec<f32>, HeadGradients<Flex>) {
+        let mut hidden = wanted.hidden.then(|| unzeroed(self.hidden.len()));
+        let mut weight = wanted
+            .weight
+            .then(|| unzeroed(self.vocab_size * self.width));
+        let losses = self.run(&mut Targets {
+            hidden: hidden.as_deref_mut(),
+            weight: weight.as_deref_mut(),
+            upstream,
+        });
+        let gradients = HeadGradients {
+            hidden: hidden.map(|values| tensor_of(values, self.hidden_shape.clone())),
+            weight: weight.map(|values| {
+                if self.weight.is_column_major() {
+                    // Laid out like the weight, so that nobody has to turn it for the update.
+                    let turned = Shape::new([self.width, self.vocab_size]);
+                    tensor_of(values, turned).transpose(0, 1)
+                } else {
+                    tensor_of(values, Shape::new([self.vocab_size, self.width]))
+                }
+            }),
+        };
+        (losses, gradients)
+    }
+
+    /// Fills the targets and returns the loss of each supervised token.
+    fn run(&self, targets: &mut Targets<'_>) -> Vec<f32> {
         if let Some(grad) = targets.hidden.as_deref_mut() {
             self.zero_unsupervised(grad);
         }
@@ -131,36 +196,32 @@ impl<'a> Head<'a> {
         {
             grad.fill(0.0);
         }
-        let wants_gradients = targets.hidden.is_some() || targets.weight.is_some();
         let rows = self.supervised.len().min(CHUNK_TOKENS);
         let mut inputs = unzeroed(rows * self.width); // [chunk, D]
         let mut logits = unzeroed(rows * self.vocab_size); // [chunk, V]
-        let mut losses = vec![0.0_f32; rows];
-        let mut total = 0.0_f64;
+        let mut losses = vec![0.0_f32; self.supervised.len()];
         let mut into = Into::Place;
-        for chunk in self.supervised.chunks(CHUNK_TOKENS) {
+        let chunks = self.supervised.chunks(CHUNK_TOKENS);
+        for (chunk, losses) in chunks.zip(losses.chunks_mut(CHUNK_TOKENS)) {
             let inputs = &mut inputs[..chunk.len() * self.width];
             let logits = &mut logits[..chunk.len() * self.vocab_size];
-            let losses = &mut losses[..chunk.len()];
             self.gather(chunk, inputs);
             let weight = self.weight;
             let hidden = Matrix::new(inputs, chunk.len(), self.width);
             matmul(logits, hidden, weight.transposed(), Into::Place);
 
+            let asked: &Targets<'_> = targets;
             logits
                 .par_chunks_mut(self.vocab_size)
                 .zip(losses.par_iter_mut())
                 .zip(chunk)
                 .for_each(|((logits, loss), row)| {
-                    let label = row.label;
                     *loss = vectorized(TokenLoss {
                         logits,
-                        label,
-                        wants_gradients,
+                        label: row.label,
+                        gradient_scale: asked.scale_of(row.token),
                     });
                 });
-            // In f64 and in order: the sum of many tokens must not depend on the threads.
-            total += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
 
             let logit_grads = Matrix::new(logits, chunk.len(), self.vocab_size);
             if let Some(grad) = targets.weight.as_deref_mut() {
@@ -176,7 +237,7 @@ impl<'a> Head<'a> {
                 self.scatter(chunk, inputs, grad);
             }
         }
-        total as f32
+        losses
     }
 
     /// Copies the hidden rows of a chunk next to each other, so that ignored tokens cost nothing.
@@ -204,11 +265,12 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The loss of one token; on request its logits become their gradient, `softmax - one_hot(label)`.
+/// The loss of one token; on request its logits become their gradient, `softmax - one_hot(label)`,
+/// times a factor.
 struct TokenLoss<'a> {
     logits: &'a mut [f32],
     label: usize,
-    wants_gradients: bool,
+    gradient_scale: Option<f32>,
 }
 
 impl WithSimd for TokenLoss<'_> {
@@ -237,15 +299,15 @@ impl WithSimd for TokenLoss<'_> {
         simd.partial_store_f32s(tail, last);
         sum += tail.iter().sum::<f32>();
 
-        if self.wants_gradients {
-            let scale = simd.splat_f32s(1.0 / sum);
+        if let Some(factor) = self.gradient_scale {
+            let scale = simd.splat_f32s(factor / sum);
             for x in body {
                 *x = simd.mul_f32s(*x, scale);
             }
             for x in tail {
-                *x /= sum;
+                *x *= factor / sum;
             }
-            self.logits[self.label] -= 1.0;
+            self.logits[self.label] -= factor;
         }
         sum.ln() + largest - of_label
     }

@@ -4,6 +4,7 @@
 //! Axis letters: `M` tokens, `D` hidden size, `V` vocabulary.
 
 mod cpu;
+mod per_token;
 pub mod reference;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -15,6 +16,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
 use crate::kernels::flex::is_flex_f32;
+
+pub use per_token::token_cross_entropy;
 
 /// Sums the negative log-likelihood of the labels under `softmax(hidden * weight^T)`.
 ///
@@ -36,17 +39,7 @@ pub fn linear_cross_entropy(
     weight: Tensor<2>,
     labels: Tensor<1, Int>,
 ) -> Tensor<1> {
-    let [num_tokens, width] = hidden.dims();
-    assert_eq!(
-        weight.dims()[1],
-        width,
-        "linear_cross_entropy: width of hidden and weight"
-    );
-    assert_eq!(
-        labels.dims(),
-        [num_tokens],
-        "linear_cross_entropy: one label per token"
-    );
+    assert_shapes("linear_cross_entropy", &hidden, &weight, &labels);
     if !(is_flex_f32(&hidden) && is_flex_f32(&weight)) {
         return reference::linear_cross_entropy(hidden, weight, labels);
     }
@@ -55,6 +48,20 @@ pub fn linear_cross_entropy(
         weight.into_dispatch(),
         labels.into_dispatch(),
     ))
+}
+
+fn assert_shapes(operation: &str, hidden: &Tensor<2>, weight: &Tensor<2>, labels: &Tensor<1, Int>) {
+    let [num_tokens, width] = hidden.dims();
+    assert_eq!(
+        weight.dims()[1],
+        width,
+        "{operation}: width of hidden and weight"
+    );
+    assert_eq!(
+        labels.dims(),
+        [num_tokens],
+        "{operation}: one label per token"
+    );
 }
 
 /// The loss, tracked or not.
