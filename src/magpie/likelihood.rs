@@ -1,13 +1,15 @@
 //! Mean log-probability of an answer as its reward: how sure a model is of it, per token.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use burn::prelude::Device;
 use dataset::chat::{ChatTemplate, Message, RenderOptions};
 use dataset::magpie::completer::{CompleterError, Usage};
 use dataset::magpie::reward::{Answered, Reward};
 use eval::engine::Engine;
+use eval::fingerprint::model_fingerprint;
 use eval::score::{ScoreRequest, score};
-use std::path::Path;
 
 /// What runs it, for messages.
 const ENGINE: &str = "kindling";
@@ -18,6 +20,7 @@ pub struct Likelihood {
     engine: Engine,
     template: ChatTemplate,
     name: String,
+    fingerprint: String,
 }
 
 impl Likelihood {
@@ -36,6 +39,7 @@ impl Likelihood {
             engine,
             template,
             name: format!("likelihood of {}", dir.display()),
+            fingerprint: format!("likelihood of {}", model_fingerprint(dir)?),
         })
     }
 
@@ -61,6 +65,10 @@ impl Likelihood {
 impl Reward for Likelihood {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
     }
 
     fn score(&self, answers: &[Answered<'_>]) -> Result<(Vec<Option<f64>>, Usage), CompleterError> {

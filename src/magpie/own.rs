@@ -12,6 +12,7 @@ use dataset::magpie::completer::{
 };
 use eval::answers::{AnswerEvent, AnswerRequest, Answers, FirstTokenChange};
 use eval::engine::{AnswerConfig, Engine};
+use eval::fingerprint::model_fingerprint;
 use model::batch::{BatchLimits, RequestId};
 use model::generate::{FinishReason, GenerateConfig, GenerateError, Prompt};
 
@@ -27,6 +28,7 @@ pub struct OwnModel {
     engine: Engine,
     template: ChatTemplate,
     name: String,
+    fingerprint: String,
     limits: BatchLimits,
 }
 
@@ -50,6 +52,7 @@ impl OwnModel {
             engine,
             template,
             name: dir.display().to_string(),
+            fingerprint: model_fingerprint(dir)?,
             limits: BatchLimits {
                 max_rows: batch_size,
                 max_cached_tokens: MAX_CACHED_TOKENS,
@@ -118,6 +121,10 @@ struct Writing {
 impl Completer for OwnModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
     }
 
     fn engine(&self) -> &'static str {

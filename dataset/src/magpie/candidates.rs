@@ -66,8 +66,8 @@ pub fn candidates(
     });
     settings["thinking"] = serde_json::to_value(thinking).expect("settings are JSON");
     settings["seed"] = json!(seed);
-    settings["model"] = json!(completer.name());
-    settings["reward_model"] = json!(reward.name());
+    settings["model"] = json!(completer.fingerprint());
+    settings["reward_model"] = json!(reward.fingerprint());
     let sampling = Sampling {
         temperature: section.temperature,
         top_p: section.top_p,

@@ -165,6 +165,11 @@ pub trait Completer {
     /// The model's name, for records.
     fn name(&self) -> &str;
 
+    /// What its texts depend on, its weights above all: a step goes on only with the same.
+    fn fingerprint(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// What runs it, for records: `kindling`, `completions` or `chat`.
     fn engine(&self) -> &'static str;
 

@@ -89,7 +89,7 @@ impl Endpoint {
         if !sampling.stop.is_empty() {
             body["stop"] = json!(sampling.stop);
         }
-        if sampling.repetition_penalty != 1.0 {
+        if (sampling.repetition_penalty - 1.0).abs() > f64::EPSILON {
             body["repetition_penalty"] = json!(sampling.repetition_penalty);
         }
         if sampling.as_json_object {
@@ -203,6 +203,17 @@ pub enum EndpointError {
 impl Completer for Endpoint {
     fn name(&self) -> &str {
         &self.section.model
+    }
+
+    fn fingerprint(&self) -> String {
+        let EndpointSection {
+            url,
+            model,
+            family,
+            extra,
+            ..
+        } = &self.section;
+        format!("{model} at {url} in {family}'s form {extra}")
     }
 
     fn engine(&self) -> &'static str {

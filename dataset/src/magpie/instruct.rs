@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::clean::Sanitizer;
-use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling};
+use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling, Usage};
 use super::domains::Domain;
 use super::error::MagpieError;
 use super::range::{check, check_sampling};
@@ -26,8 +26,11 @@ pub const FILE: &str = "instructions";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct GenerateSection {
-    /// Instructions to make, exactly.
+    /// Instructions to make, exactly (times `scale`).
     pub total: usize,
+    /// Multiplies `total`, as in 0.1 for a tenth of a recipe: the product is rounded to tens and at
+    /// least 10. 1 leaves `total` as it is.
+    pub scale: f64,
     /// Fields that questions are about, taken in turn: algebra, applied-mathematics, calculus,
     /// discrete-mathematics, geometry, number-theory, statistics, math, code or translation; empty
     /// leaves the model its own.
@@ -59,6 +62,7 @@ impl Default for GenerateSection {
     fn default() -> Self {
         Self {
             total: 1000,
+            scale: 1.0,
             domains: Vec::new(),
             system_prompt: String::new(),
             temperature: 1.0,
@@ -81,6 +85,8 @@ impl GenerateSection {
     /// The first field that is wrong.
     pub fn validate(&self) -> Result<(), MagpieError> {
         check("generate.total", self.total, self.total > 0, "at least 1")?;
+        let is_scale = self.scale.is_finite() && self.scale > 0.0;
+        check("generate.scale", self.scale, is_scale, "above 0")?;
         check_sampling(
             [
                 "generate.temperature",
@@ -102,6 +108,15 @@ impl GenerateSection {
             Domain::named(name)?;
         }
         Ok(())
+    }
+
+    /// Instructions that are made.
+    pub fn num_rows(&self) -> usize {
+        if (self.scale - 1.0).abs() < f64::EPSILON {
+            return self.total;
+        }
+        let tens = (self.total as f64 * self.scale / 10.0).round() as usize;
+        (10 * tens).max(10)
     }
 
     /// Domain and system prompt of a row.
@@ -168,12 +183,12 @@ pub fn generate(
     section.validate()?;
     let mut settings = serde_json::to_value(section).expect("settings are JSON");
     settings["seed"] = json!(seed);
-    settings["model"] = json!(completer.name());
+    settings["model"] = json!(completer.fingerprint());
     let spec = StepSpec {
         name: STEP,
         inputs: &[],
         settings,
-        total: section.total,
+        total: section.num_rows(),
     };
     let sampling = section.sampling(completer);
     let make = |rows: std::ops::Range<usize>, begun: u64| {
@@ -211,7 +226,7 @@ pub fn generate(
                     String::new(),
                     false,
                     Some(fault.to_string()),
-                    Default::default(),
+                    Usage::default(),
                 ),
             };
             let mut config = json!({

@@ -107,7 +107,7 @@ pub fn respond(
     let records = read_records(input)?;
     let mut settings = serde_json::to_value(section).expect("settings are JSON");
     settings["seed"] = json!(seed);
-    settings["model"] = json!(completer.name());
+    settings["model"] = json!(completer.fingerprint());
     let asking = generate.sampling(completer);
     if section.turns > 1 {
         settings["generate"] = serde_json::to_value(generate).expect("settings are JSON");

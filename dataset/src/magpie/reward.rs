@@ -25,6 +25,11 @@ pub trait Reward {
     /// Its name, for records.
     fn name(&self) -> String;
 
+    /// What its numbers depend on: a step goes on only with the same.
+    fn fingerprint(&self) -> String {
+        self.name()
+    }
+
     /// A number for each answer, in their order; `None` where there is none. An answer's number does
     /// not depend on which others are asked for with it.
     ///
@@ -58,6 +63,10 @@ const GRADE: u64 = 100;
 impl Reward for Judge {
     fn name(&self) -> String {
         self.completer.name().to_owned()
+    }
+
+    fn fingerprint(&self) -> String {
+        self.completer.fingerprint()
     }
 
     fn score(&self, answers: &[Answered<'_>]) -> Result<(Vec<Option<f64>>, Usage), CompleterError> {

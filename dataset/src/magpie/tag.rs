@@ -96,8 +96,8 @@ pub fn tag(
     let records = read_records(input)?;
     let mut settings = serde_json::to_value(section).expect("settings are JSON");
     settings["seed"] = json!(seed);
-    settings["judge"] = json!(judges.judge.as_ref().map(|judge| judge.name().to_owned()));
-    settings["reward_model"] = json!(judges.reward.as_ref().map(|reward| reward.name()));
+    settings["judge"] = json!(judges.judge.map(Completer::fingerprint));
+    settings["reward_model"] = json!(judges.reward.map(Reward::fingerprint));
     let spec = StepSpec {
         name: STEP,
         inputs: &[input.to_owned()],

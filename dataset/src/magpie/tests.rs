@@ -357,3 +357,20 @@ fn settings_out_of_range_are_named() {
         "generate.top_p is 0, expected above 0 and at most 1 (all)"
     );
 }
+
+/// The numbers of the fork's own scales: tens, and never fewer than ten.
+#[test]
+fn a_scale_gives_tens() {
+    let num_rows = |total, scale| {
+        let section = GenerateSection {
+            total,
+            scale,
+            ..section()
+        };
+        section.num_rows()
+    };
+    assert_eq!(num_rows(6000, 0.001), 10);
+    assert_eq!(num_rows(6000, 0.01), 60);
+    assert_eq!(num_rows(8000, 2.0), 16000);
+    assert_eq!(num_rows(123, 1.0), 123);
+}
