@@ -16,6 +16,7 @@ pub mod examiner;
 pub mod inspect;
 pub mod interrupt;
 pub mod launch;
+pub mod magpie;
 pub mod pipeline;
 pub mod quickstart;
 pub mod serve;

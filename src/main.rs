@@ -12,6 +12,7 @@ use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
 use kindling::inspect::{self, InspectArgs};
 use kindling::launch::{self, LaunchArgs};
+use kindling::magpie::{self, MagpieCommand};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
@@ -65,6 +66,9 @@ enum Command {
     Data(DataCommand),
     /// Ask what to prepare or train, print the commands, and run them if told to
     Launch(LaunchArgs),
+    /// Make data with a model that is prompted with nothing: instructions, answers, pairs
+    #[command(subcommand)]
+    Magpie(MagpieCommand),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -98,6 +102,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Launch(args) => launch::run(args),
+        Command::Magpie(command) => magpie::run(command),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

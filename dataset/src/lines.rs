@@ -175,7 +175,7 @@ impl Iterator for Lines {
 #[derive(Debug)]
 pub(crate) enum TextFile {
     Plain(File),
-    Gzip(MultiGzDecoder<File>),
+    Gzip(Box<MultiGzDecoder<File>>),
 }
 
 impl Read for TextFile {
@@ -194,7 +194,7 @@ pub(crate) fn open_buffered(path: &Path) -> Result<BufReader<TextFile>, ReadErro
         source,
     })?;
     let file = if path.extension().is_some_and(|ending| ending == "gz") {
-        TextFile::Gzip(MultiGzDecoder::new(file))
+        TextFile::Gzip(Box::new(MultiGzDecoder::new(file)))
     } else {
         TextFile::Plain(file)
     };

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use dataset::Tokenizer;
+use dataset::magpie::leaks::has_leak;
+use dataset::magpie::record::{Record, read_records, write_records};
 use dataset::source::{Documents, SourceConfig};
 use dataset::tokenizer_train::{
     Language, SampleConfig, SpecialTokens, TokenizerTrainer, train_on_sources,
@@ -126,4 +128,64 @@ fn a_tokenizer_of_6400_compresses_real_text() {
         .expect("a written tokenizer");
     let loaded = Tokenizer::load(folder.path()).expect("a tokenizer");
     assert_eq!(loaded.fingerprint(), trained.tokenizer.fingerprint());
+}
+
+fn magpie_folder() -> Option<PathBuf> {
+    let folder = pretrain_folder()?.with_file_name("magpie");
+    folder.exists().then_some(folder)
+}
+
+/// What Ohtani-y's fork of Magpie published is read and written back to the same bytes, and its two
+/// known leaks are found (counts taken with Python's json on the same files).
+#[test]
+fn published_magpie_files_round_trip_and_their_leaks_are_found() {
+    let Some(folder) = magpie_folder() else {
+        return;
+    };
+    let written = tempfile::tempdir().expect("a folder");
+    let files = std::fs::read_dir(folder.join("ohtani")).expect("a folder");
+    let files = files.map(|entry| entry.expect("an entry").path());
+    let official = ["5res.json", "5res_armorm.json"];
+    let official =
+        official.map(|name| folder.join(format!("official_example_instructions_{name}")));
+    let mut num_files = 0;
+    for path in files.chain(official) {
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if name.ends_with("dataset_info.json") {
+            continue;
+        }
+        let records = read_records(&path).expect("records");
+        let copy = written.path().join("copy.json");
+        write_records(&copy, &records).expect("a written file");
+        let bytes = |path: &Path| std::fs::read(path).expect("a file");
+        assert!(bytes(&path) == bytes(&copy), "{name} is not the same");
+        num_files += 1;
+    }
+    assert_eq!(num_files, 10);
+    let lines = read_records(&folder.join("official_example_instructions.jsonl")).expect("records");
+    assert_eq!(lines.len(), 5);
+
+    for (file, leaked, colons) in [
+        ("calculus_20250801_033058__calculus_ins", 165, 184),
+        (
+            "AllDomains_20250731_234751__statistics__statistics_ins",
+            75,
+            121,
+        ),
+        ("statistics_20250731_212932__statistics_ins", 26, 40),
+        ("statistics_20250731_232533__statistics_ins", 89, 113),
+    ] {
+        let path = folder.join(format!("ohtani/Qwen2.5-3B-Instruct_{file}.json"));
+        let records = read_records(&path).expect("records");
+        let count = |holds: fn(&str) -> bool| {
+            let texts = records.iter().map(Record::instruction);
+            texts.filter(|text| holds(text)).count()
+        };
+        assert_eq!(count(has_leak), leaked, "{file}");
+        assert_eq!(count(|text| text.ends_with(':')), colons, "{file}");
+    }
 }

@@ -19,12 +19,33 @@ pub struct AnswerRequest {
     pub config: AnswerConfig,
     /// Added to the logits of some ids before everything else, in nats.
     pub logit_bias: BTreeMap<u32, f32>,
+    /// What is changed about the choice of the first token.
+    pub first_token: FirstTokenChange,
     /// The answer is to be one JSON object: tokens that cannot come next are ruled out.
     pub as_json_object: bool,
     /// Report every token's log-probability, and those of this many likeliest ones beside it.
     pub num_top_logprobs: Option<usize>,
     /// Report those of the prompt's tokens too.
     pub with_prompt_logprobs: bool,
+}
+
+/// A change of the first token's distribution, before penalties and temperature.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstTokenChange {
+    /// Divides the logits; above 1 it makes the first token more various.
+    pub divisor: f32,
+    /// Ids that cannot come first.
+    pub suppressed: Vec<u32>,
+}
+
+impl Default for FirstTokenChange {
+    /// No change.
+    fn default() -> Self {
+        Self {
+            divisor: 1.0,
+            suppressed: Vec::new(),
+        }
+    }
 }
 
 /// What happens to an answer.
@@ -67,6 +88,8 @@ struct Row<'a> {
     text: AnswerText<'a>,
     eos_token_id: Vec<u32>,
     logit_bias: BTreeMap<u32, f32>,
+    /// Gone with the first token.
+    first_token: Option<FirstTokenChange>,
     object: Option<JsonObject>,
 }
 
@@ -91,6 +114,7 @@ impl<'a> Answers<'a> {
             prompt,
             config,
             logit_bias,
+            first_token,
             as_json_object,
             num_top_logprobs,
             with_prompt_logprobs,
@@ -102,6 +126,7 @@ impl<'a> Answers<'a> {
             text: AnswerText::new(&self.engine.tokenizer, &config),
             eos_token_id: config.generate.eos_token_id.clone(),
             logit_bias,
+            first_token: Some(first_token),
             object: as_json_object.then(JsonObject::default),
         };
         let id = self.batch.submit(Request {
@@ -185,6 +210,20 @@ impl<'a> Answers<'a> {
 
 impl Row<'_> {
     fn adjust(&self, logits: &mut [f32], token_bytes: &[Vec<u8>]) {
+        if let Some(FirstTokenChange {
+            divisor,
+            suppressed,
+        }) = &self.first_token
+        {
+            for logit in logits.iter_mut() {
+                *logit /= divisor;
+            }
+            for &id in suppressed {
+                if let Some(logit) = logits.get_mut(id as usize) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
         for (&id, bias) in &self.logit_bias {
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit += bias;
@@ -202,6 +241,7 @@ impl Row<'_> {
     }
 
     fn push(&mut self, token_id: u32, token_bytes: &[Vec<u8>]) -> String {
+        self.first_token = None;
         if let Some(object) = self.object
             && let Some(bytes) = token_bytes.get(token_id as usize)
             && !self.eos_token_id.contains(&token_id)

@@ -7,7 +7,6 @@ pub mod engine;
 pub mod exam;
 pub mod fingerprint;
 pub mod health;
-pub mod journal;
 pub mod json_object;
 pub mod logps;
 pub mod perplexity;

@@ -1,5 +1,7 @@
 //! A folder that `ollama create` takes: the model as GGUF beside a Modelfile.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context, Result, ensure};
 use dataset::chat::{ChatTemplate, Message, RenderOptions};
 use dataset::tokenizer::Tokenizer;
@@ -19,17 +21,17 @@ const CONTENT: &str = "\u{1}content\u{1}";
 /// A chat template whose turns depend on each other, so that Ollama's cannot say the same.
 pub(super) fn modelfile(tokenizer: &Tokenizer, config: &ModelConfig) -> Result<String> {
     let mut text = format!("FROM ./{GGUF_FILE}\n");
-    text += &format!("PARAMETER num_ctx {}\n", config.max_position_embeddings);
+    let _ = writeln!(text, "PARAMETER num_ctx {}", config.max_position_embeddings);
     for id in &config.eos_token_id {
         if let Some(token) = tokenizer.id_to_token(*id) {
-            text += &format!("PARAMETER stop \"{token}\"\n");
+            let _ = writeln!(text, "PARAMETER stop \"{token}\"");
         }
     }
     let template = match tokenizer.chat_template() {
         Some(template) => go_template(template)?,
         None => "{{ .Prompt }}".to_owned(),
     };
-    text += &format!("TEMPLATE \"\"\"{template}\"\"\"\n");
+    let _ = writeln!(text, "TEMPLATE \"\"\"{template}\"\"\"");
     Ok(text)
 }
 

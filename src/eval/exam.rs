@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
+use dataset::journal::Journal;
 use eval::exam::files::write_results;
 use eval::exam::folder::{Exam, ExamKind, Split, read_exam};
 use eval::exam::prompt::Style;
 use eval::exam::sit::{Reply, SitConfig, sit, whole_groups};
 use eval::exam::summary::ExamSummary;
 use eval::fingerprint::{data_fingerprint, model_fingerprint};
-use eval::journal::Journal;
 use serde_json::{Value, json};
 
 use super::{GOES_ON, ModelArgs, interrupted, progress_bar};

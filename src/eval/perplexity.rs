@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::Args;
+use dataset::journal::Journal;
 use dataset::source::{Documents, SourceConfig, TextFormat};
 use eval::fingerprint::{data_fingerprint, model_fingerprint};
-use eval::journal::Journal;
 use eval::perplexity::{TextLoss, WindowConfig, text_loss};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

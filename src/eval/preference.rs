@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::Args;
+use dataset::journal::Journal;
 use eval::fingerprint::{data_fingerprint, model_fingerprint};
-use eval::journal::Journal;
 use eval::preference::{PairScore, read_pairs};
 use eval::score::score;
 use eval::stats::Rate;

@@ -1,7 +1,7 @@
 //! `/v1/chat/completions`.
 
 use dataset::chat::{ChatError, Message, RenderOptions};
-use eval::answers::AnswerRequest;
+use eval::answers::{AnswerRequest, FirstTokenChange};
 use model::generate::Prompt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -80,6 +80,7 @@ pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Re
         },
         config: config.clone(),
         logit_bias: logit_bias.clone(),
+        first_token: FirstTokenChange::default(),
         as_json_object,
         num_top_logprobs,
         with_prompt_logprobs: false,

@@ -1,6 +1,6 @@
 //! `/v1/completions`: raw prompts, as Magpie and lm-eval's `local-completions` send them.
 
-use eval::answers::{AnswerEvent, AnswerRequest};
+use eval::answers::{AnswerEvent, AnswerRequest, FirstTokenChange};
 use model::generate::Prompt;
 use model::logprobs::TokenLogprobs;
 use serde::Deserialize;
@@ -122,6 +122,7 @@ pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Re
                 },
                 config: config.clone(),
                 logit_bias: logit_bias.clone(),
+                first_token: FirstTokenChange::default(),
                 as_json_object,
                 num_top_logprobs: request.logprobs,
                 with_prompt_logprobs: echo && request.logprobs.is_some(),

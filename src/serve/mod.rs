@@ -94,10 +94,10 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let worker = thread::Builder::new()
         .name("model".to_owned())
         .spawn(move || {
-            // Dropped with the thread, however that ends.
-            let _alive = alive;
             let engines: Vec<Engine> = models.into_iter().map(|(_, engine)| engine).collect();
             worker::work(&engines, &queue, limits, &metrics);
+            // Dropped with the thread, however that ends.
+            drop(alive);
         })
         .context("the model thread could not be started")?;
 

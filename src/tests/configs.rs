@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use kindling::config::load_config;
+use kindling::magpie::MagpieConfig;
 use kindling::pipeline::PipelineConfig;
 use kindling::tokenizer_stage::TokenizerConfig;
 use model::ModelConfig;
@@ -55,6 +56,7 @@ fn every_config_is_what_print_config_prints() {
             "9-distill" => {
                 printed::<DistillConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
             }
+            "magpie" => printed::<MagpieConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
             "pipeline" => {
                 let config: PipelineConfig = load_config(&path, &[]).unwrap();
                 config.validate().unwrap();

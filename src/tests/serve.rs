@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::fixture::{fails, succeeds};
-use crate::server::Server;
+use crate::server::{KEY, Server};
 
 fn chat(text: &str, more: &Value) -> Value {
     let mut body = json!({"messages": [{"role": "user", "content": text}], "max_tokens": 20});

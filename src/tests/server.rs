@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
 
-const KEY: &str = "a-key";
+pub(crate) const KEY: &str = "a-key";
 
 /// A running server, stopped when the test ends.
 pub(crate) struct Server {

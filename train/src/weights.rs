@@ -375,7 +375,6 @@ impl HashingWriter {
 }
 
 /// Bytes as lower-case hexadecimal digits.
-
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits are one digit");
     bytes

@@ -4,6 +4,7 @@ mod control;
 mod spans;
 mod template;
 mod tojson;
+mod user_turn;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -33,6 +34,9 @@ pub enum ChatError {
         /// Turn of the conversation, from 1.
         turn: usize,
     },
+    /// There is no text before a user's turn to go on from.
+    #[error("the chat template writes no user turns, expected one that does")]
+    NoUserTurn,
     /// The text uses up all characters that could mark message content.
     #[error("the conversation holds every private-use character, expected at most a few")]
     NoFreeCharacter,

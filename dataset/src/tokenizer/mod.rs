@@ -339,6 +339,10 @@ impl Tokenizer {
     }
 
     /// What `tokenizer.json` says: the model, its merges and every step around it.
+    ///
+    /// # Panics
+    ///
+    /// Never: a tokenizer was read from JSON.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(&self.full).expect("a tokenizer is representable as JSON")
     }

@@ -9,8 +9,8 @@ use super::folder::Exam;
 use super::prompt::{PromptError, Prompter, Style};
 use super::question::{Question, Subject};
 use crate::engine::{AnswerConfig, Engine};
-use crate::journal::{Journal, JournalError};
 use crate::score::{ScoreError, score};
+use dataset::journal::{Journal, JournalError};
 
 /// Questions of a subject that are put and written down together.
 const GROUP: usize = 64;

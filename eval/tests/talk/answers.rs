@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::scripted::{BOS, byte_tokenizer, model_that_writes, token_of};
-use eval::answers::{AnswerEvent, AnswerRequest, Answers};
+use eval::answers::{AnswerEvent, AnswerRequest, Answers, FirstTokenChange};
 use eval::engine::Engine;
 use model::batch::BatchLimits;
 use model::generate::{FinishReason, Prompt};
@@ -19,6 +19,7 @@ fn request(engine: &Engine, last: u8, stop_strings: &[&str]) -> AnswerRequest {
         },
         config,
         logit_bias: BTreeMap::new(),
+        first_token: FirstTokenChange::default(),
         as_json_object: false,
         num_top_logprobs: None,
         with_prompt_logprobs: false,
@@ -82,4 +83,27 @@ fn a_json_object_is_written_whatever_the_model_would_say() {
     asked.logit_bias = BTreeMap::from([(token_of(b'}'), 50.0), (token_of(b'{'), 20.0)]);
     let found = answers(&engine, vec![asked]);
     assert_eq!(found, [("{}".to_owned(), FinishReason::Stop)]);
+}
+
+/// The model would write `abc`. Without `b` in the first place it writes what is next by its id, and
+/// after it what follows that; a divisor of certain logits changes nothing where the likeliest is
+/// taken.
+#[test]
+fn only_the_first_token_is_changed() {
+    let engine = Engine::new(model_that_writes('?', "abc"), byte_tokenizer());
+    let mut suppressed = request(&engine, b'?', &[]);
+    suppressed.config.generate.do_sample = false;
+    suppressed.logit_bias = BTreeMap::from([(token_of(b'b'), 5.0)]);
+    let mut divided = suppressed.clone();
+    suppressed.first_token.suppressed = vec![token_of(b'a')];
+    // The bias comes after the division: 10 / 3 is less than 5.
+    divided.first_token.divisor = 3.0;
+    let first = |text: &str| (text.to_owned(), FinishReason::Stop);
+    let plain = {
+        let mut plain = divided.clone();
+        plain.first_token = FirstTokenChange::default();
+        plain
+    };
+    let found = answers(&engine, vec![suppressed, divided, plain]);
+    assert_eq!(found, [first("bc"), first("bc"), first("abc")]);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dataset::journal::Journal;
 use dataset::tokenizer::Tokenizer;
 use eval::engine::Engine;
 use eval::exam::ceval::SUBJECTS;
@@ -15,7 +16,6 @@ use eval::exam::prompt::{Prompter, Style, Wording};
 use eval::exam::question::{Question, Subject};
 use eval::exam::sit::{Reply, SitConfig, sit, whole_groups};
 use eval::exam::summary::ExamSummary;
-use eval::journal::Journal;
 use serde_json::json;
 
 use crate::scripted::{byte_tokenizer, random_model, write_byte_tokenizer};

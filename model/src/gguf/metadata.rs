@@ -232,7 +232,9 @@ impl Header {
             }
             Metadata::Texts(texts) => {
                 self.list(8, texts.len());
-                texts.iter().for_each(|text| self.text(text));
+                for text in texts {
+                    self.text(text);
+                }
             }
             Metadata::I32s(values) => {
                 self.list(5, values.len());

@@ -76,6 +76,10 @@ impl ForeignModel {
     ///
     /// A number of heads that is not known, a field that there is not or that does not fit the
     /// tensors.
+    ///
+    /// # Panics
+    ///
+    /// Never: what a config is written as is an object.
     pub fn into_model(
         mut self,
         settings: &[(String, Value)],

@@ -88,8 +88,8 @@ fn pair_logps(batch: &PairBatch, policy: Tensor<1>, reference: &[f32]) -> PairLo
     let members = TensorData::new(members, [2 * num_pairs, num_slots]);
     let members = Tensor::<2>::from_data(members, &device); // [A, B * T]
     let halves = |answers: Tensor<1>| PairValues {
-        chosen: answers.clone().slice([0..num_pairs]),
-        rejected: answers.slice([num_pairs..2 * num_pairs]),
+        chosen: answers.clone().narrow(0, 0, num_pairs),
+        rejected: answers.narrow(0, num_pairs, num_pairs),
     };
     let sums = |logps: Tensor<1>| {
         let sums = members.clone().matmul(logps.reshape([num_slots, 1])); // [A, 1]

@@ -72,14 +72,14 @@ pub fn pair_losses(config: &DpoSection, pairs: PairLogps) -> Tensor<1> {
         let nll = -pairs.policy.chosen.clone() / pairs.num_tokens.chosen.clone(); // [P]
         nll.mul_scalar(config.sft_coef)
     });
-    let losses = preference_losses(config, pairs); // [P]
+    let losses = preference_losses(config, &pairs); // [P]
     match sft {
         Some(sft) => losses + sft,
         None => losses,
     }
 }
 
-fn preference_losses(config: &DpoSection, pairs: PairLogps) -> Tensor<1> {
+fn preference_losses(config: &DpoSection, pairs: &PairLogps) -> Tensor<1> {
     let DpoSection {
         beta,
         label_smoothing,
@@ -97,10 +97,11 @@ fn preference_losses(config: &DpoSection, pairs: PairLogps) -> Tensor<1> {
         -log_sigmoid(x).mul_scalar(1.0 - label_smoothing) - wrong
     };
     match config.loss {
-        // Label smoothing: Mitchell 2023, "A note on DPO with noisy preferences".
-        DpoLoss::Sigmoid | DpoLoss::Aot | DpoLoss::AotUnpaired => smoothed(x()),
-        // SimPO: arXiv:2405.14734, eq. 6. CPO: arXiv:2401.08417, eq. 3.
-        DpoLoss::Simpo | DpoLoss::Cpo => smoothed(x()),
+        // Label smoothing: Mitchell 2023, "A note on DPO with noisy preferences". SimPO:
+        // arXiv:2405.14734, eq. 6. CPO: arXiv:2401.08417, eq. 3.
+        DpoLoss::Sigmoid | DpoLoss::Aot | DpoLoss::AotUnpaired | DpoLoss::Simpo | DpoLoss::Cpo => {
+            smoothed(x())
+        }
         // SLiC-HF: arXiv:2305.10425, eq. 2.
         DpoLoss::Hinge => relu(x().neg().add_scalar(1.0)),
         // arXiv:2310.12036, eq. 17.

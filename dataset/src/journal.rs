@@ -1,5 +1,6 @@
-//! Results of an evaluation as they come, so that one that was stopped goes on where it was.
+//! Results as they come, so that work that was stopped goes on where it was.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,24 +22,20 @@ pub enum JournalError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file belongs to another evaluation.
+    /// The file belongs to other work.
     #[error(
-        "{}: holds results with {field} = {found}, expected {expected} \
+        "{}: holds results with {difference} \
          (--overwrite begins again, --out names another folder)",
         path.display()
     )]
     Other {
         /// The file.
         path: PathBuf,
-        /// Setting that differs.
-        field: String,
-        /// Its value in the file.
-        found: String,
-        /// Its value in this evaluation.
-        expected: String,
+        /// What is not the same.
+        difference: Difference,
     },
     /// A line is no result.
-    #[error("{}:{line}: not a result of this evaluation", path.display())]
+    #[error("{}:{line}: not a result of this work", path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -58,7 +55,7 @@ pub struct Journal<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the results of an evaluation, or begins them.
+    /// Opens the results of some work, or begins them.
     ///
     /// `settings` is a JSON object of everything the results depend on. A last line that was being
     /// written when the process ended is dropped, and so are results after the last whole group:
@@ -95,7 +92,12 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let mut records: Vec<T> = Vec::new();
         if let Some((line, header)) = lines.next() {
             let found: Value = serde_json::from_str(header).map_err(line_error(line))?;
-            check_settings(path, &found, settings)?;
+            if let Some(difference) = difference(&found, settings) {
+                return Err(JournalError::Other {
+                    path: path.to_owned(),
+                    difference,
+                });
+            }
             for (line, text) in lines {
                 records.push(serde_json::from_str(text).map_err(line_error(line))?);
             }
@@ -165,24 +167,41 @@ fn line_of<T: Serialize>(record: &T) -> String {
     json + "\n"
 }
 
-fn check_settings(path: &Path, found: &Value, expected: &Value) -> Result<(), JournalError> {
+/// The first setting in which two objects of settings differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Setting that differs.
+    pub field: String,
+    /// Its value among those found.
+    pub found: String,
+    /// Its value among those expected.
+    pub expected: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            found,
+            expected,
+        } = self;
+        write!(formatter, "{field} = {found}, expected {expected}")
+    }
+}
+
+/// What keeps results of the settings `found` from being results of those `expected`.
+pub fn difference(found: &Value, expected: &Value) -> Option<Difference> {
     let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let (found, expected) = (fields(found), fields(expected));
     let shown =
         |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
-    let names = expected.keys().chain(found.keys());
-    for field in names {
-        let (was, is) = (found.get(field), expected.get(field));
-        if was != is {
-            return Err(JournalError::Other {
-                path: path.to_owned(),
-                field: field.clone(),
-                found: shown(was),
-                expected: shown(is),
-            });
-        }
-    }
-    Ok(())
+    let mut names = expected.keys().chain(found.keys());
+    let field = names.find(|name| found.get(*name) != expected.get(*name))?;
+    Some(Difference {
+        found: shown(found.get(field)),
+        expected: shown(expected.get(field)),
+        field: field.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -234,7 +253,7 @@ mod tests {
         fs::write(&path, "{}\nx\n").unwrap();
         assert_eq!(
             reopen(&path, &json!({}), 1).unwrap_err(),
-            "DIR/answers.jsonl:2: not a result of this evaluation"
+            "DIR/answers.jsonl:2: not a result of this work"
         );
     }
 }
