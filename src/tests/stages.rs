@@ -12,6 +12,7 @@ mod eval;
 mod experts;
 mod fixture;
 mod killed;
+mod magpie;
 mod pipeline;
 mod readme;
 mod recipe;
