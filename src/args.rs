@@ -20,7 +20,7 @@ pub struct StageArgs {
     /// Go on from the newest checkpoint of the run's folder
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
-    /// Delete the run's folder first if it exists
+    /// Delete an earlier run in the folder first, with what was scored of its model
     #[arg(long)]
     pub overwrite: bool,
     /// Print the plan (steps, tokens, parameters, memory) and stop

@@ -70,10 +70,8 @@ fn culprit<T: DeserializeOwned>(text: &str, overrides: &[String]) -> String {
 }
 
 fn apply_override(table: &mut Table, setting: &str) -> Result<()> {
-    let (key, value) = setting
-        .split_once('=')
-        .with_context(|| format!("--set {setting}: expected KEY=VALUE"))?;
-    let mut path: Vec<&str> = key.trim().split('.').collect();
+    let (key, value) = parse_setting(setting)?;
+    let mut path: Vec<&str> = key.split('.').collect();
     let last = path.pop().filter(|last| !last.is_empty());
     let last = last.with_context(|| format!("--set {setting}: the key is empty"))?;
     let mut inner = table;
@@ -85,8 +83,16 @@ fn apply_override(table: &mut Table, setting: &str) -> Result<()> {
             .as_table_mut()
             .with_context(|| format!("--set {setting}: `{part}` is a value, not a section"))?;
     }
-    inner.insert(last.to_owned(), parse_value(value.trim()));
+    inner.insert(last.to_owned(), value);
     Ok(())
+}
+
+/// The two sides of `key=value`.
+pub(crate) fn parse_setting(setting: &str) -> Result<(String, Value)> {
+    let (key, value) = setting
+        .split_once('=')
+        .with_context(|| format!("--set {setting}: expected KEY=VALUE"))?;
+    Ok((key.trim().to_owned(), parse_value(value.trim())))
 }
 
 /// A value as TOML would read it; what TOML cannot read is taken as the text itself, so that

@@ -1,4 +1,4 @@
-//! A model folder made ready to answer: its template, adapters and number format.
+//! A model folder made ready to answer: its template, adapters, number format and settings.
 
 use std::path::{Path, PathBuf};
 
@@ -37,4 +37,11 @@ pub(crate) fn load_engine(
         engine.model = engine.model.packed(weights);
     }
     Ok(engine)
+}
+
+/// Puts what was asked for, if anything, in the place of a model's own setting.
+pub(crate) fn set<T>(setting: &mut T, asked: Option<T>) {
+    if let Some(value) = asked {
+        *setting = value;
+    }
 }

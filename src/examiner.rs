@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use eval::engine::Engine;
 use eval::exam::folder::{Exam, ExamKind, Split, read_exam};
 use eval::exam::method::Method;
@@ -16,7 +16,7 @@ use train::examiner::{ExamScore, Examiner};
 ///
 /// # Errors
 ///
-/// An exam that cannot be read.
+/// An exam that cannot be read, or has no answers.
 pub fn examiner(section: &ExamSection) -> Result<Option<Examiner>> {
     if section.path.as_os_str().is_empty() {
         return Ok(None);
@@ -27,6 +27,12 @@ pub fn examiner(section: &ExamSection) -> Result<Option<Examiner>> {
         ExamFolder::Choices => (ExamKind::Folder, Split::Val),
     };
     let mut exam = read_exam(kind, &section.path, split, &[])?;
+    keep_answered(&mut exam);
+    ensure!(
+        exam.has_answers(),
+        "exam.path: found no answer in {}, expected some to score by",
+        section.path.display()
+    );
     if section.max_questions > 0 {
         thin(&mut exam, section.max_questions);
     }
@@ -46,11 +52,10 @@ pub fn examiner(section: &ExamSection) -> Result<Option<Examiner>> {
         let mut replies = Vec::new();
         let never = AtomicBool::new(false);
         sit(&engine, &exam, &config, &mut replies, &never, |_| {})?;
-        let is_right =
-            |place: Option<usize>, answer: Option<usize>| place.is_some() && place == answer;
         let right = replies.iter().filter(|reply| {
             let choice = Method::Letters.choose(reply);
-            is_right(choice.and_then(|choice| choice.place), reply.answer)
+            let place = choice.and_then(|choice| choice.place);
+            place.is_some() && place == reply.answer
         });
         let rate = Rate::new(right.count(), replies.len());
         Ok(ExamScore {
@@ -62,6 +67,16 @@ pub fn examiner(section: &ExamSection) -> Result<Option<Examiner>> {
             high: rate.high,
         })
     })))
+}
+
+/// Keeps the questions that can be right or wrong.
+fn keep_answered(exam: &mut Exam) {
+    for subject in &mut exam.subjects {
+        let questions = &mut subject.questions;
+        questions.retain(|question| question.answer.is_some());
+    }
+    exam.subjects
+        .retain(|subject| !subject.questions.is_empty());
 }
 
 /// Keeps this many questions, evenly spread over the exam.

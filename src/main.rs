@@ -7,13 +7,16 @@ use clap::{Parser, Subcommand};
 use kindling::args::StageArgs;
 use kindling::bench::{self, BenchArgs};
 use kindling::chat::{self, ChatArgs};
+use kindling::convert::{self, ConvertArgs};
 use kindling::data::{self, DataCommand};
 use kindling::eval::{self, EvalArgs};
+use kindling::inspect::{self, InspectArgs};
+use kindling::launch::{self, LaunchArgs};
 use kindling::magpie::{self, MagpieCommand};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
 use kindling::serve::{self, ServeArgs};
-use kindling::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
+use kindling::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -44,16 +47,28 @@ enum Command {
     /// Stage 4: tune adapters of a model on conversations, its weights frozen
     #[command(name = "lora_sft", visible_alias = "lora")]
     LoraSft(StageArgs),
+    /// Stage 5: teach a model to prefer the better of two answers
+    Dpo(StageArgs),
+    /// Stage 6: let a chat model learn from the rewards of its own answers
+    Grpo(StageArgs),
+    /// Stage 8: make reasoning go away until a model answers at once
+    Storm(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
     Distill(StageArgs),
     /// Serve a model and its adapters: OpenAI's API and a chat page
     Serve(ServeArgs),
-    /// Look at files of conversations before training on them
+    /// Write a model in another format, its adapters merged
+    Convert(ConvertArgs),
+    /// List a weight file's tensors: shapes, types, hashes
+    Inspect(InspectArgs),
+    /// Prepare, mix and look at training data
     #[command(subcommand)]
     Data(DataCommand),
     /// Make data with a model that is prompted with nothing: instructions, answers, pairs
     #[command(subcommand)]
     Magpie(MagpieCommand),
+    /// Ask what to prepare or train, print the commands, and run them if told to
+    Launch(LaunchArgs),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -78,10 +93,16 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::FullSft(args) => FULL_SFT.run(args),
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
+        Command::Dpo(args) => DPO.run(args),
+        Command::Grpo(args) => GRPO.run(args),
+        Command::Storm(args) => STORM.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Convert(args) => convert::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
         Command::Magpie(command) => magpie::run(command),
+        Command::Launch(args) => launch::run(args),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, ExamSection, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+    DistillConfig, DpoConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig, PretrainConfig,
+    SftConfig, StormConfig, commented_toml,
 };
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
@@ -50,6 +51,30 @@ pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
     exam: |config| &config.exam,
     plan: train::lora_sft::plan,
     run: train::lora_sft::run,
+};
+
+/// Stage 5: pairs of answers to a model that prefers the better ones.
+pub const DPO: TrainingStage<DpoConfig> = TrainingStage {
+    name: train::dpo::STAGE,
+    exam: |config| &config.exam,
+    plan: train::dpo::plan,
+    run: train::dpo::run,
+};
+
+/// Stage 6: a chat model learns from the rewards of its own answers.
+pub const GRPO: TrainingStage<GrpoConfig> = TrainingStage {
+    name: train::grpo::STAGE,
+    exam: |config| &config.exam,
+    plan: train::grpo::plan,
+    run: train::grpo::run,
+};
+
+/// Stage 8: a model that reasons learns to answer at once.
+pub const STORM: TrainingStage<StormConfig> = TrainingStage {
+    name: train::storm::STAGE,
+    exam: |config| &config.exam,
+    plan: train::storm::plan,
+    run: train::storm::run,
 };
 
 /// Stage 9: a teacher's distribution on conversations to a smaller model.
@@ -148,7 +173,12 @@ fn print_summary(summary: &RunSummary) {
     }
     if let Some(held_out) = &summary.held_out {
         println!("held-out loss   {:.4}", held_out.loss);
-        println!("bits per byte   {:.4}", held_out.bits_per_byte);
+        if let Some(bits_per_byte) = held_out.bits_per_byte {
+            println!("bits per byte   {bits_per_byte:.4}");
+        }
+        for (name, value) in &held_out.metrics {
+            println!("  {name:<22}{value:.4}");
+        }
     }
     println!("model           {}", summary.final_dir.display());
 }

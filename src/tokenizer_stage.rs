@@ -1,6 +1,7 @@
 //! Stage 0: train a tokenizer on the text that a model will read.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -144,6 +145,11 @@ pub fn run(args: &TokenizerArgs) -> Result<()> {
         seed: config.seed,
     };
     let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
+    // First, so that a tokenizer is never there without what it was made of.
+    let toml = commented_toml(&config)?;
+    fs::create_dir_all(&out)
+        .and_then(|()| fs::write(out.join("config.toml"), toml))
+        .with_context(|| format!("{}: cannot be written", out.display()))?;
     trained.tokenizer.save(&out)?;
     print!("{}", summary(&trained, &config));
     println!("tokenizer written to {}", out.display());
@@ -184,8 +190,6 @@ fn summary(trained: &TrainedTokenizer, config: &TokenizerConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const CONFIG: &str = "configs/0-tokenizer.toml";
@@ -228,6 +232,9 @@ mod tests {
         run(&args).unwrap();
         let tokenizer = dataset::Tokenizer::load(&folder.path().join("out")).unwrap();
         assert_eq!(tokenizer.vocab_size(), 270);
+        let saved = load_config(&folder.path().join("out/config.toml"), &[]).unwrap();
+        let asked: TokenizerConfig = load_config(&args.config, &args.overrides).unwrap();
+        assert_eq!(asked, saved);
         assert_eq!(
             fails(folder.path(), &args),
             "out holds a tokenizer, expected --overwrite or another --out"

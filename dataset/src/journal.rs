@@ -76,13 +76,12 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
                 source,
             }
         };
-        let text = match fs::read_to_string(path) {
+        let text = match read_whole_lines(path) {
             Ok(text) => text,
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(error("cannot be read")(source)),
         };
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let mut lines = whole.lines().enumerate();
+        let mut lines = text.lines().enumerate();
         let line_error = |line: usize| {
             move |source| JournalError::Line {
                 path: path.to_owned(),
@@ -148,6 +147,19 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         self.records.extend(records);
         Ok(())
     }
+}
+
+/// The lines of a file that have ended. One that is being written, or was when its process ended,
+/// may stop within a character, and so is cut off before the bytes are read as text.
+///
+/// # Errors
+///
+/// A file that cannot be read, or whose lines are not UTF-8.
+pub fn read_whole_lines(path: &Path) -> io::Result<String> {
+    let mut bytes = fs::read(path)?;
+    let end = bytes.iter().rposition(|&byte| byte == b'\n');
+    bytes.truncate(end.map_or(0, |end| end + 1));
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn line_of<T: Serialize>(record: &T) -> String {
@@ -220,9 +232,12 @@ mod tests {
         drop(journal);
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "{\"shots\":0}\n1\n2\n3\n");
-        fs::write(&path, text + "4").unwrap();
-        assert_eq!(reopen(&path, &settings, 2), Ok(vec![1, 2]));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"shots\":0}\n1\n2\n");
+        // The second is torn within a character.
+        for torn in [&b"4"[..], b"4\xe4\xbd"] {
+            fs::write(&path, [text.as_bytes(), torn].concat()).unwrap();
+            assert_eq!(reopen(&path, &settings, 2), Ok(vec![1, 2]));
+            assert_eq!(fs::read_to_string(&path).unwrap(), "{\"shots\":0}\n1\n2\n");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Text to batches: readers, tokenizer, chat templates, token cache, packing, loader.
 
+pub mod answer;
 pub mod batch;
 pub mod cache;
 pub mod chat;
@@ -14,6 +15,10 @@ pub mod mask;
 mod names;
 pub mod pack;
 pub mod playground;
+pub mod preferences;
+pub mod prepare;
+pub mod prompts;
+pub mod reasoned;
 pub mod rows;
 pub mod source;
 pub mod split;

@@ -12,7 +12,8 @@ pub fn split(shards: &TokenShards, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u
     split_indices(shards.num_documents() as u32, fraction, seed)
 }
 
-fn split_indices(num_documents: u32, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
+/// The same for numbers from 0 to below `num_documents`.
+pub(crate) fn split_indices(num_documents: u32, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
     if num_documents < 2 {
         return ((0..num_documents).collect(), Vec::new());
     }

@@ -1,7 +1,8 @@
 //! What identifies a model folder: results belong to one set of weights.
 
+use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -44,9 +45,11 @@ pub fn model_fingerprint(dir: &Path) -> Result<String, FingerprintError> {
     Ok(first_digits(hash))
 }
 
-/// First 16 digits of a text's SHA-256.
-pub fn text_fingerprint(text: &str) -> String {
-    first_digits(Sha256::new_with_prefix(text))
+/// First 16 digits of a SHA-256 over all that `Debug` shows of what a model is asked.
+pub fn data_fingerprint(data: &impl Debug) -> String {
+    let mut hash = Sha256::new();
+    write!(HashWriter(&mut hash), "{data:?}").expect("a hash takes whatever it is given");
+    first_digits(hash)
 }
 
 fn first_digits(hash: Sha256) -> String {
@@ -58,10 +61,10 @@ fn first_digits(hash: Sha256) -> String {
 /// Endings of the files that decide what a model says.
 const ENDINGS: [&str; 5] = ["safetensors", "json", "bin", "pth", "jinja"];
 
-/// Lets `io::copy` hash a file in pieces.
+/// Lets `io::copy` and `write!` hash in pieces.
 struct HashWriter<'a>(&'a mut Sha256);
 
-impl io::Write for HashWriter<'_> {
+impl Write for HashWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

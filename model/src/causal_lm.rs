@@ -13,10 +13,10 @@ use crate::init;
 use crate::kernels;
 use crate::kv_cache::KvCache;
 use crate::linear::Linear;
-use crate::lora::DropoutPass;
 use crate::norm::RmsNorm;
 use crate::packed::{PackedMatrix, WeightType};
 use crate::rope::RotaryTables;
+use crate::training_pass::TrainingPass;
 
 /// A decoder-only language model of the Llama family.
 #[derive(Module, Debug)]
@@ -36,7 +36,7 @@ pub struct CausalLm {
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
-    pub(crate) dropout_pass: DropoutPass,
+    pub(crate) training_pass: TrainingPass,
 }
 
 impl CausalLm {
@@ -66,7 +66,7 @@ impl CausalLm {
             rope: RotaryTables::new(config, device),
             packed_head: None,
             config: config.clone(),
-            dropout_pass: DropoutPass::default(),
+            training_pass: TrainingPass::default(),
         }
     }
 
@@ -203,8 +203,8 @@ impl CausalLm {
     }
 
     /// Switches the adapters' dropout and the routers' noise on and off.
-    pub fn dropout_pass(&self) -> &DropoutPass {
-        &self.dropout_pass
+    pub fn training_pass(&self) -> &TrainingPass {
+        &self.training_pass
     }
 
     /// What the model was built from.

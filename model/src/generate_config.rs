@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::hf::config_json::TokenIds;
+
 /// Settings of one generation call; the seed belongs to the prompt, since every row has its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateConfig {
@@ -208,15 +210,8 @@ struct GenerationFile {
     repetition_penalty: Option<f64>,
     presence_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
-    eos_token_id: Option<OneOrMore>,
-}
-
-/// An id or a list of ids, both of which Hugging Face writes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(u32),
-    More(Vec<u32>),
+    #[serde(default)]
+    eos_token_id: TokenIds,
 }
 
 impl GenerationFile {
@@ -231,10 +226,9 @@ impl GenerationFile {
             repetition_penalty: self.repetition_penalty.unwrap_or(under.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(under.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(under.frequency_penalty),
-            eos_token_id: match self.eos_token_id {
-                Some(OneOrMore::One(id)) => vec![id],
-                Some(OneOrMore::More(ids)) => ids,
-                None => under.eos_token_id,
+            eos_token_id: match self.eos_token_id.into_vec() {
+                ids if ids.is_empty() => under.eos_token_id,
+                ids => ids,
             },
         }
     }
@@ -274,6 +268,21 @@ mod tests {
                 .eos_token_id,
             [2, 0]
         );
+    }
+
+    /// An empty list says no more than none at all, as where a model's own ids are read.
+    #[test]
+    fn no_stop_ids_leave_those_that_are_known() {
+        for json in [r#"{"eos_token_id": []}"#, r#"{"eos_token_id": null}"#, "{}"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("generation_config.json"), json).unwrap();
+            let config = GenerateConfig {
+                eos_token_id: vec![2],
+                ..GenerateConfig::greedy(7)
+            };
+            let found = config.clone().overlaid_by(dir.path()).unwrap();
+            assert_eq!(found, config, "{json}");
+        }
     }
 
     /// Folders of base models often come without the file.

@@ -36,15 +36,20 @@ impl fmt::Display for WeightType {
     }
 }
 
-impl FromStr for WeightType {
-    type Err = String;
+/// A text that names no type of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected f32, bf16 or int8")]
+pub struct WeightTypeError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for WeightType {
+    type Err = WeightTypeError;
+
+    fn from_str(text: &str) -> Result<Self, WeightTypeError> {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            _ => Err("expected f32, bf16 or int8".to_owned()),
+            _ => Err(WeightTypeError),
         }
     }
 }

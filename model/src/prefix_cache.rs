@@ -48,7 +48,7 @@ impl PrefixCache {
             return None;
         }
         let entry = self.entries.remove(index);
-        let copy = entry.cache.copy_of_first(len, capacity);
+        let copy = entry.cache.beginnings(&[len], capacity);
         self.entries.push(entry);
         self.num_reused_tokens += len as u64;
         Some(copy)
@@ -67,7 +67,7 @@ impl PrefixCache {
         self.entries.retain(|entry| !ids.starts_with(&entry.ids));
         self.entries.push(Entry {
             ids: ids.to_vec(),
-            cache: cache.copy_of_first(len, len),
+            cache: cache.beginnings(&[len], len),
         });
         let mut num_tokens: usize = self.entries.iter().map(|entry| entry.ids.len()).sum();
         while num_tokens > self.max_tokens {

@@ -6,13 +6,22 @@ use clap::{Args, ValueEnum};
 use eval::engine::AnswerConfig;
 use model::packed::WeightType;
 
+use crate::engine::set;
+
 /// How to talk to a model, and which.
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
-    /// Folder of the model [default: the newest of out/3-full_sft*/final, else of
-    /// out/1-pretrain*/final]
+    /// Folder of the model, or its name at --url [default: the newest 3-full_sft*/final, else the
+    /// newest 1-pretrain*/final, of out/ and the folders in it]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    /// Talk to a server instead, kindling's or any other that speaks OpenAI's chat completions
+    #[arg(long, value_name = "URL",
+        conflicts_with_all = ["adapters", "chat_template", "weights", "mode", "device"])]
+    pub url: Option<String>,
+    /// Environment variable that holds the server's key
+    #[arg(long, value_name = "ENV", requires = "url")]
+    pub api_key: Option<String>,
     /// Answer this text and end; `-` reads it from stdin
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
@@ -106,12 +115,6 @@ impl ChatArgs {
             .stop_strings
             .extend(self.stop_strings.iter().cloned());
         config
-    }
-}
-
-fn set<T: Copy>(setting: &mut T, flag: Option<T>) {
-    if let Some(value) = flag {
-        *setting = value;
     }
 }
 

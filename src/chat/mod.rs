@@ -1,9 +1,13 @@
-//! Terminal chat with a finished model: one answer for `--prompt`, else a conversation.
+//! Terminal chat with a finished model, loaded or behind an address: one answer for `--prompt`, else
+//! a conversation.
 
 mod args;
 mod command;
 mod interrupt;
+mod local;
 pub(crate) mod model_folder;
+mod partner;
+mod remote;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
@@ -11,9 +15,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Error, Result, bail};
 use eval::chat::{Conversation, Mode};
-use eval::engine::{AnswerConfig, Engine};
-use eval::text_stream::TextStream;
-use model::generate::{FinishReason, Prompt};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -23,6 +24,9 @@ use crate::device::pick_device;
 use crate::engine::load_engine;
 use command::Command;
 use interrupt::Interrupt;
+use local::LocalModel;
+use partner::{Ending, Partner};
+use remote::RemoteModel;
 
 /// Talks to a model: the answers go to stdout, everything else to stderr.
 ///
@@ -31,6 +35,9 @@ use interrupt::Interrupt;
 /// A model that is not there or broken, a setting outside its range, a prompt that does not fit, or
 /// an interrupted one-shot answer.
 pub fn run(args: &ChatArgs) -> Result<()> {
+    if let Some(url) = &args.url {
+        return talk(args, &mut RemoteModel::new(url, args)?);
+    }
     let device = pick_device(&args.device)?;
     let dir = match &args.model {
         Some(dir) => dir.clone(),
@@ -49,11 +56,18 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     eprintln!("{} ({num_params} parameters): {mode}", dir.display());
 
     let conversation = Conversation::new(&engine, mode, args.system.clone(), args.history)?;
-    let mut chat = Chat {
+    let mut model = LocalModel {
         engine: &engine,
         conversation,
         config,
         next_seed: args.seed,
+    };
+    talk(args, &mut model)
+}
+
+fn talk(args: &ChatArgs, partner: &mut dyn Partner) -> Result<()> {
+    let mut chat = Chat {
+        partner,
         show_speed: args.show_speed,
         interrupt: Interrupt::new(),
     };
@@ -75,11 +89,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 
 /// One run of the command.
 struct Chat<'a> {
-    engine: &'a Engine,
-    conversation: Conversation<'a>,
-    config: AnswerConfig,
-    /// Every answer takes a seed of its own, so that a repeated question is no repeated answer.
-    next_seed: u64,
+    partner: &'a mut dyn Partner,
     show_speed: bool,
     interrupt: Interrupt,
 }
@@ -96,7 +106,7 @@ impl Chat<'_> {
             let without_line_end = text.trim_end_matches(['\r', '\n']).len();
             text.truncate(without_line_end);
         }
-        if self.answer(&text)? == FinishReason::Interrupted {
+        if self.answer(&text)?.is_interrupted {
             bail!("interrupted");
         }
         Ok(())
@@ -128,12 +138,12 @@ impl Chat<'_> {
                         eprintln!("{error:#}");
                     }
                 }
-                Command::System(text) => match self.conversation.set_system(text) {
+                Command::System(text) => match self.partner.set_system(text) {
                     Ok(()) => eprintln!("a new conversation with this system prompt"),
-                    Err(error) => eprintln!("{error}"),
+                    Err(error) => eprintln!("{error:#}"),
                 },
                 Command::Reset => {
-                    self.conversation.reset();
+                    self.partner.reset();
                     eprintln!("a new conversation");
                 }
                 Command::Help => eprintln!("{}", command::HELP),
@@ -143,55 +153,29 @@ impl Chat<'_> {
         }
     }
 
-    /// Writes the answer to stdout as it comes, and remembers it.
-    fn answer(&mut self, text: &str) -> Result<FinishReason> {
-        let input = self
-            .conversation
-            .prompt_ids(text, self.config.generate.max_new_tokens)?;
-        if input.num_forgotten > 0 {
-            eprintln!(
-                "(the context is full: {} older turns are left out)",
-                input.num_forgotten
-            );
-        }
-        let prompt = Prompt {
-            input_ids: input.ids,
-            seed: self.next_seed,
-        };
-        self.next_seed = self.next_seed.wrapping_add(1);
-
+    /// Writes the answer to stdout as it comes.
+    fn answer(&mut self, text: &str) -> Result<Ending> {
         let started = Instant::now();
-        let mut stream = self.engine.stream(prompt, &self.config)?;
-        self.interrupt.answer_begins();
-        let written = write_answer(&mut stream, &self.interrupt);
-        self.interrupt.answer_ends();
-        let answer = written?;
-
-        let reason = stream.finish_reason().unwrap_or(FinishReason::Interrupted);
+        let mut out = io::stdout().lock();
+        let interrupt = &self.interrupt;
+        let mut take = |piece: &str| {
+            out.write_all(piece.as_bytes())?;
+            out.flush()?;
+            Ok(!interrupt.is_requested())
+        };
+        interrupt.answer_begins();
+        let ending = self.partner.answer(text, &mut take);
+        interrupt.answer_ends();
+        let ending = ending?;
+        writeln!(out)?;
         if self.show_speed {
             let secs = started.elapsed().as_secs_f64();
-            let num_tokens = stream.num_tokens();
-            let speed = num_tokens as f64 / secs;
+            let Ending {
+                num_tokens, reason, ..
+            } = &ending;
+            let speed = *num_tokens as f64 / secs;
             eprintln!("[{num_tokens} tokens in {secs:.2} s, {speed:.1} tokens/s, {reason}]");
         }
-        self.conversation.remember(text, &answer);
-        Ok(reason)
+        Ok(ending)
     }
-}
-
-/// Copies an answer to stdout as it comes, and returns it.
-fn write_answer(stream: &mut TextStream<'_>, interrupt: &Interrupt) -> Result<String> {
-    let mut out = io::stdout().lock();
-    let mut answer = String::new();
-    while let Some(piece) = stream.next() {
-        let piece = piece?;
-        out.write_all(piece.as_bytes())?;
-        out.flush()?;
-        answer.push_str(&piece);
-        if interrupt.is_requested() {
-            stream.interrupt();
-        }
-    }
-    writeln!(out)?;
-    Ok(answer)
 }

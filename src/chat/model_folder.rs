@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 /// Stages whose results one talks to, the preferred first.
 const STAGES: [&str; 2] = ["3-full_sft", "1-pretrain"];
 
-/// The newest `final` folder of the preferred stage.
+/// The newest `final` folder of the preferred stage, in `out` or in a folder of it, which is where
+/// pipelines and the quickstart keep their stages.
 pub(crate) fn newest(out: &Path) -> Result<PathBuf> {
     for stage in STAGES {
         if let Some(dir) = newest_of_stage(out, stage) {
@@ -18,19 +19,29 @@ pub(crate) fn newest(out: &Path) -> Result<PathBuf> {
     }
     let out = out.display();
     bail!(
-        "there is no trained model in {out}/3-full_sft*/final or {out}/1-pretrain*/final: make one \
-         with `cargo run --release -- quickstart`, or name a folder with --model"
+        "there is no 3-full_sft*/final and no 1-pretrain*/final in {out}/ or in a folder of it: make \
+         a model with `cargo run --release -- quickstart`, or name one with --model"
     )
 }
 
-/// A folder that cannot be read holds no model that could be loaded.
 fn newest_of_stage(out: &Path, stage: &str) -> Option<PathBuf> {
-    let runs = fs::read_dir(out).ok()?.flatten();
-    runs.filter(|run| run.file_name().to_string_lossy().starts_with(stage))
-        .map(|run| run.path().join("final"))
+    let groups = entries(out);
+    let deeper = groups.iter().flat_map(|group| entries(group));
+    let is_of_stage = |run: &PathBuf| {
+        let name = run.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with(stage)
+    };
+    let runs = groups.iter().cloned().chain(deeper).filter(is_of_stage);
+    runs.map(|run| run.join("final"))
         .filter_map(|dir| Some((modified(&dir)?, dir)))
         .max()
         .map(|(_, dir)| dir)
+}
+
+/// What is in a folder; one that cannot be read holds no model that could be loaded.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 fn modified(dir: &Path) -> Option<SystemTime> {
@@ -67,14 +78,26 @@ mod tests {
         assert_eq!(newest(out.path()).unwrap(), tuned);
     }
 
+    /// Where the quickstart leaves its models; `out/a/b/STAGE` is too deep.
+    #[test]
+    fn models_of_pipelines_are_found() {
+        let out = tempfile::tempdir().unwrap();
+        let tuned = make_run(out.path(), "quickstart/3-full_sft", 4_000);
+        make_run(out.path(), "kept/old/3-full_sft", 8_000);
+        make_run(out.path(), "1-pretrain", 9_000);
+        assert_eq!(newest(out.path()).unwrap(), tuned);
+        let newer = make_run(out.path(), "3-full_sft.multi", 5_000);
+        assert_eq!(newest(out.path()).unwrap(), newer);
+    }
+
     /// The message says what to do.
     #[test]
     fn without_a_model_the_error_says_how_to_make_one() {
         let message = newest(Path::new("nowhere")).unwrap_err().to_string();
         assert_eq!(
             message,
-            "there is no trained model in nowhere/3-full_sft*/final or nowhere/1-pretrain*/final: \
-             make one with `cargo run --release -- quickstart`, or name a folder with --model"
+            "there is no 3-full_sft*/final and no 1-pretrain*/final in nowhere/ or in a folder of \
+             it: make a model with `cargo run --release -- quickstart`, or name one with --model"
         );
     }
 }

@@ -18,7 +18,8 @@ use super::{Reading, ReadingArgs, unless_broken_pipe};
 /// Which rows to show, and how.
 #[derive(Debug, Clone, Args)]
 pub struct InspectArgs {
-    /// File of conversations (.jsonl, .json, .csv, .gz), or a pattern such as data/*.jsonl
+    /// File of conversations (.jsonl, .json, .csv, .gz, .parquet), or a pattern such as
+    /// data/*.jsonl
     #[arg(value_name = "FILE")]
     file: String,
     /// Rows to show

@@ -1,6 +1,9 @@
-//! `kindling data`: look at files of conversations before training on them.
+//! `kindling data`: training data prepared, made, mixed and looked at before training on it.
 
+mod files;
 mod inspect;
+mod playground;
+mod prepare;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,16 +20,30 @@ use dataset::validate::FileReport;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use files::{MergeArgs, SplitArgs, StatsArgs};
 use inspect::InspectArgs;
+use playground::PlaygroundArgs;
+use prepare::PrepareArgs;
 
 /// The command line of the data tools.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DataCommand {
+    /// Download APT's training sets and make them one kind of file per stage
+    Prepare(PrepareArgs),
+    /// Make one file of several, whole, weighted or in fixed shares
+    Merge(MergeArgs),
+    /// Part a file into rows to train on and rows to test with
+    Split(SplitArgs),
+    /// Count rows, fields, lengths and values
+    Stats(StatsArgs),
     /// Show conversations as tokens, with what of them is trained
     Inspect(InspectArgs),
     /// Report every line that cannot be used, and what training would cut or leave out; exits with
     /// 1 if too many lines are bad
     Validate(ValidateArgs),
+    /// Write questions of the playground: sums to practise on, sums of three numbers with their
+    /// reasoning, and others of both that training never shows
+    Playground(PlaygroundArgs),
 }
 
 /// How conversations are read; the same choices as in a chat stage's [data].
@@ -56,7 +73,8 @@ struct ReadingArgs {
 /// Which files, and how many bad lines are too many.
 #[derive(Debug, Clone, Args)]
 pub struct ValidateArgs {
-    /// Files of conversations (.jsonl, .json, .csv, .gz), or patterns such as data/*.jsonl
+    /// Files of conversations (.jsonl, .json, .csv, .gz, .parquet), or patterns such as
+    /// data/*.jsonl
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
     /// Share of a file's rows that may be bad, from 0 to 1
@@ -73,8 +91,13 @@ pub struct ValidateArgs {
 /// A file or tokenizer that cannot be read, or an unknown format.
 pub fn run(command: &DataCommand) -> Result<ExitCode> {
     match command {
+        DataCommand::Prepare(args) => prepare::run(args),
+        DataCommand::Merge(args) => files::run_merge(args),
+        DataCommand::Split(args) => files::run_split(args),
+        DataCommand::Stats(args) => files::run_stats(args),
         DataCommand::Inspect(args) => inspect::run(args),
         DataCommand::Validate(args) => validate(args),
+        DataCommand::Playground(args) => playground::run(args),
     }
 }
 

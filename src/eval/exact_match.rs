@@ -8,19 +8,18 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use dataset::answer::{extract_answer, is_same_answer};
 use dataset::journal::Journal;
 use eval::chat::{Conversation, Mode};
 use eval::engine::{AnswerConfig, Engine};
-use eval::fingerprint::{model_fingerprint, text_fingerprint};
-use eval::short_answer::{
-    ShortAnswerRow, extract_answer, is_same_answer, pass_at_k, read_short_answers,
-};
+use eval::fingerprint::{data_fingerprint, model_fingerprint};
+use eval::short_answer::{ShortAnswerRow, pass_at_k, read_short_answers};
 use eval::stats::Rate;
 use model::generate::{GenerateConfig, Prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ModelArgs, interrupted, progress_bar, write_json};
+use super::{GOES_ON, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
 
 /// Answers that are written at the same time.
@@ -74,7 +73,7 @@ pub(super) fn run(args: &ExactMatchArgs) -> Result<ExitCode> {
         "temperature": args.temperature,
         "seed": args.seed,
         "model_fingerprint": model_fingerprint(&args.model.model)?,
-        "data_fingerprint": text_fingerprint(&format!("{rows:?}")),
+        "data_fingerprint": data_fingerprint(&rows),
     });
     let name = args.data.file_stem().unwrap_or_default().to_string_lossy();
     let out = args.model.out_dir(&format!("exact-match-{name}"))?;
@@ -94,7 +93,7 @@ pub(super) fn run(args: &ExactMatchArgs) -> Result<ExitCode> {
             continue;
         }
         if stop.load(Ordering::SeqCst) {
-            return Ok(interrupted(&bar));
+            return Ok(interrupted(&bar, GOES_ON));
         }
         let first = (group * per_group) as u64;
         journal.append(ask(&engine, rows, args, first)?)?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use dataset::journal::Journal;
 use eval::exam::files::write_results;
@@ -12,14 +12,17 @@ use eval::exam::folder::{Exam, ExamKind, Split, read_exam};
 use eval::exam::prompt::Style;
 use eval::exam::sit::{Reply, SitConfig, sit, whole_groups};
 use eval::exam::summary::ExamSummary;
-use eval::fingerprint::{model_fingerprint, text_fingerprint};
+use eval::fingerprint::{data_fingerprint, model_fingerprint};
 use serde_json::{Value, json};
 
-use super::{ModelArgs, interrupted, progress_bar};
+use super::{GOES_ON, ModelArgs, interrupted, progress_bar};
 use crate::interrupt::stop_on_signal;
 
 /// Tokens of a written answer where reasoning is asked for and no number is given.
 const COT_TOKENS: usize = 256;
+
+/// Longest list of subjects that a folder's name spells out: names may have 255 bytes.
+const MAX_NAME_BYTES: usize = 80;
 
 /// Which exam, and how it is sat.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +32,7 @@ pub(super) struct ExamArgs {
     /// Folder of the exam, with dev/, val/ or test/ in it
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Part of the exam [default: val for C-Eval, test for others]
+    /// Part of the exam [default: val for C-Eval and for a folder with val/ and no test/, else test]
     #[arg(long, value_enum)]
     split: Option<SplitChoice>,
     /// Solved questions of dev that every prompt shows first
@@ -74,8 +77,13 @@ impl ExamArgs {
         match (self.split, kind) {
             (Some(SplitChoice::Dev), _) => Split::Dev,
             (Some(SplitChoice::Val), _) | (None, ExamKind::Ceval) => Split::Val,
+            (None, ExamKind::Folder) if self.has_only_val() => Split::Val,
             (Some(SplitChoice::Test) | None, _) => Split::Test,
         }
+    }
+
+    fn has_only_val(&self) -> bool {
+        self.data.join("val").is_dir() && !self.data.join("test").is_dir()
     }
 
     fn sit_config(&self) -> SitConfig {
@@ -97,7 +105,14 @@ impl ExamArgs {
 
 /// Sits an exam, or the rest of one that was stopped.
 pub(super) fn run(kind: ExamKind, args: &ExamArgs) -> Result<ExitCode> {
-    let exam = read_exam(kind, &args.data, args.split(kind), &args.subjects)?;
+    let split = args.split(kind);
+    ensure!(
+        split != Split::Dev || args.shots == 0,
+        "--shots {}: prompts would show the questions of --split dev with their answers, expected \
+         another split or --shots 0",
+        args.shots
+    );
+    let exam = read_exam(kind, &args.data, split, &args.subjects)?;
     let config = args.sit_config();
     let engine = args.model.load()?;
     let settings = settings(&exam, &config, args)?;
@@ -112,7 +127,7 @@ pub(super) fn run(kind: ExamKind, args: &ExamArgs) -> Result<ExitCode> {
         bar.set_position(done as u64);
     })?;
     if !is_complete {
-        return Ok(interrupted(&bar));
+        return Ok(interrupted(&bar, GOES_ON));
     }
     bar.finish_and_clear();
     let mut shown = json!({ "model": args.model.model.display().to_string() });
@@ -138,7 +153,7 @@ fn settings(exam: &Exam, config: &SitConfig, args: &ExamArgs) -> Result<Value> {
         "options": config.options,
         "max_written_tokens": config.max_written_tokens,
         "model_fingerprint": model_fingerprint(&args.model.model)?,
-        "data_fingerprint": text_fingerprint(&format!("{:?}", exam.subjects)),
+        "data_fingerprint": data_fingerprint(&exam.subjects),
     });
     if !args.subjects.is_empty() {
         settings["subjects"] = json!(args.subjects);
@@ -146,7 +161,7 @@ fn settings(exam: &Exam, config: &SitConfig, args: &ExamArgs) -> Result<Value> {
     Ok(settings)
 }
 
-/// Name of the folder, from the settings that one compares.
+/// Name of the folder, from everything on the command line that the replies depend on.
 fn folder_name(exam: &Exam, config: &SitConfig, args: &ExamArgs) -> String {
     let exam_name = exam.name.to_lowercase().replace('-', "");
     let mut name = format!("{exam_name}-{}-{}", exam.split.name(), config.style);
@@ -156,8 +171,17 @@ fn folder_name(exam: &Exam, config: &SitConfig, args: &ExamArgs) -> String {
     if config.permute {
         name += "-permuted";
     }
-    if !args.subjects.is_empty() {
-        let _ = write!(name, "-{}", args.subjects.join("-"));
+    if config.options {
+        name += "-options";
+    }
+    if let Some(most) = args.generate {
+        let _ = write!(name, "-generate{most}");
+    }
+    let subjects = args.subjects.join("-");
+    if subjects.len() > MAX_NAME_BYTES {
+        let _ = write!(name, "-{}", data_fingerprint(&args.subjects));
+    } else if !subjects.is_empty() {
+        let _ = write!(name, "-{subjects}");
     }
     name
 }
@@ -174,5 +198,83 @@ fn print(summary: &ExamSummary) {
         } else {
             println!("{title:<32} A B C D chosen {:?} times", score.chosen);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        exam: ExamArgs,
+    }
+
+    fn args_of(data: &Path, flags: &[&str]) -> ExamArgs {
+        let words = ["exam", "--model", "m", "--data", data.to_str().unwrap()];
+        Cli::try_parse_from(words.iter().chain(flags)).unwrap().exam
+    }
+
+    fn name_of(flags: &[&str]) -> String {
+        let exam = Exam {
+            name: "C-Eval".to_owned(),
+            kind: ExamKind::Ceval,
+            split: Split::Val,
+            subjects: Vec::new(),
+        };
+        let args = args_of(Path::new("ceval"), flags);
+        folder_name(&exam, &args.sit_config(), &args)
+    }
+
+    /// Whatever the journal compares has a folder of its own; 60 names are longer than a folder's.
+    #[test]
+    fn different_settings_go_into_different_folders() {
+        assert_eq!(name_of(&[]), "ceval-val-minimind");
+        let flags = ["--permute", "--options", "--generate", "8", "--shots", "2"];
+        assert_eq!(
+            name_of(&flags),
+            "ceval-val-minimind-2shot-permuted-options-generate8"
+        );
+        assert_eq!(
+            name_of(&["--subjects", "law,logic"]),
+            "ceval-val-minimind-law-logic"
+        );
+        let many = |last: &str| {
+            let subjects: Vec<String> = (0..60).map(|n| format!("subject_{n}")).collect();
+            name_of(&["--subjects", &format!("{},{last}", subjects.join(","))])
+        };
+        assert_ne!(many("law"), many("logic"));
+        assert_eq!(many("law").len(), "ceval-val-minimind-".len() + 16);
+    }
+
+    /// The folder that the quickstart leaves has dev/ and val/.
+    #[test]
+    fn a_folder_without_a_test_split_is_asked_its_val_split() {
+        let dir = tempfile::tempdir().unwrap();
+        let splits = || {
+            let args = args_of(dir.path(), &[]);
+            [ExamKind::Folder, ExamKind::Cmmlu].map(|kind| args.split(kind))
+        };
+        assert_eq!(splits(), [Split::Test, Split::Test]);
+        std::fs::create_dir(dir.path().join("val")).unwrap();
+        assert_eq!(splits(), [Split::Val, Split::Test]);
+        std::fs::create_dir(dir.path().join("test")).unwrap();
+        assert_eq!(splits(), [Split::Test, Split::Test]);
+    }
+
+    /// Each prompt would show the answer that it asks for.
+    #[test]
+    fn solved_questions_are_not_shown_to_themselves() {
+        let args = args_of(Path::new("nowhere"), &["--split", "dev", "--shots", "2"]);
+        assert_eq!(
+            run(ExamKind::Folder, &args).unwrap_err().to_string(),
+            "--shots 2: prompts would show the questions of --split dev with their answers, \
+             expected another split or --shots 0"
+        );
     }
 }

@@ -11,7 +11,7 @@ use eval::health::{WrittenAnswer, health_of};
 use model::generate::{FinishReason, Prompt};
 use serde_json::json;
 
-use super::{ModelArgs, interrupted, progress_bar, write_json};
+use super::{BEGINS_AGAIN, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
 
 /// Answers that are written at the same time.
@@ -73,7 +73,7 @@ pub(super) fn run(args: &HealthArgs) -> Result<ExitCode> {
     let mut answers = Vec::with_capacity(prompts.len());
     for (group, prompts) in prompts.chunks(WRITTEN_TOGETHER).enumerate() {
         if stop.load(Ordering::SeqCst) {
-            return Ok(interrupted(&bar));
+            return Ok(interrupted(&bar, BEGINS_AGAIN));
         }
         let first = args.seed.wrapping_add((group * WRITTEN_TOGETHER) as u64);
         let mut inputs = Vec::with_capacity(prompts.len());

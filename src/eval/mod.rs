@@ -94,6 +94,27 @@ struct ModelArgs {
     device: String,
 }
 
+/// Names of everything that evaluations leave in their folders.
+const RESULTS: [&str; 12] = [
+    "answers.jsonl",
+    "answers.jsonl.tmp",
+    "groups.jsonl",
+    "groups.jsonl.tmp",
+    "summary.json",
+    "card.md",
+    "submission.json",
+    "results",
+    "perplexity.json",
+    "exact_match.json",
+    "preference.json",
+    "health.json",
+];
+
+/// What the same command does after an evaluation was stopped: its replies are on the disk.
+const GOES_ON: &str = "goes on";
+/// The same for an evaluation that keeps nothing before its end.
+const BEGINS_AGAIN: &str = "begins again";
+
 /// Scores a model as the command line says.
 ///
 /// # Errors
@@ -119,20 +140,35 @@ impl ModelArgs {
             .with_context(|| format!("the model {} cannot be loaded", self.model.display()))
     }
 
-    /// The folder for results that are called `name`, made and, if asked for, emptied.
+    /// The folder for results that are called `name`, made and, if asked for, rid of earlier ones.
     fn out_dir(&self, name: &str) -> Result<PathBuf> {
         let out = self
             .out
             .clone()
             .unwrap_or_else(|| results_of(&self.model).join(name));
-        if self.overwrite && out.exists() {
-            std::fs::remove_dir_all(&out)
-                .with_context(|| format!("{}: cannot be emptied", out.display()))?;
+        if self.overwrite {
+            remove_results(&out)?;
         }
         std::fs::create_dir_all(&out)
             .with_context(|| format!("{}: cannot be made", out.display()))?;
         Ok(out)
     }
+}
+
+/// Removes what evaluations have left in a folder, and nothing else: `--out` may name any.
+fn remove_results(out: &Path) -> Result<()> {
+    for name in RESULTS {
+        let path = out.join(name);
+        let removed = if path.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else if path.exists() {
+            std::fs::remove_file(&path)
+        } else {
+            Ok(())
+        };
+        removed.with_context(|| format!("{}: cannot be removed", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Where a model's results are kept: in its run's folder, where a report finds them.
@@ -154,11 +190,11 @@ fn progress_bar(what: &str, total: usize, done: usize) -> ProgressBar {
     bar
 }
 
-/// Says how far an evaluation came that was stopped.
-fn interrupted(bar: &ProgressBar) -> ExitCode {
+/// Says how far an evaluation came that was stopped, and what the same command does next.
+fn interrupted(bar: &ProgressBar, next: &str) -> ExitCode {
     bar.abandon();
     let (done, all) = (bar.position(), bar.length().unwrap_or(0));
-    eprintln!("stopped at {done} of {all}; the same command goes on");
+    eprintln!("stopped at {done} of {all}; the same command {next}");
     ExitCode::from(INTERRUPTED)
 }
 
@@ -167,4 +203,40 @@ fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
         serde_json::to_string_pretty(value).context("the results cannot be written as JSON")?;
     std::fs::write(path, text + "\n")
         .with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Overwriting removes results and nothing else: `--out` may name any folder.
+    #[test]
+    fn overwriting_leaves_foreign_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        for name in ["answers.jsonl", "card.md", "health.json", "thesis.tex"] {
+            std::fs::write(path.join(name), "x").unwrap();
+        }
+        for name in ["results", "photos"] {
+            std::fs::create_dir(path.join(name)).unwrap();
+        }
+        std::fs::write(path.join("results/law_val_result.csv"), "x").unwrap();
+        let args = |overwrite: bool| ModelArgs {
+            model: PathBuf::new(),
+            out: Some(path.to_owned()),
+            overwrite,
+            device: "cpu".to_owned(),
+        };
+        let names = || {
+            let entries = std::fs::read_dir(path).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        args(false).out_dir("unused").unwrap();
+        assert_eq!(names().len(), 6);
+        args(true).out_dir("unused").unwrap();
+        assert_eq!(names(), ["photos", "thesis.tex"]);
+    }
 }

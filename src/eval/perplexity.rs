@@ -7,12 +7,12 @@ use anyhow::Result;
 use clap::Args;
 use dataset::journal::Journal;
 use dataset::source::{Documents, SourceConfig, TextFormat};
-use eval::fingerprint::model_fingerprint;
+use eval::fingerprint::{data_fingerprint, model_fingerprint};
 use eval::perplexity::{TextLoss, WindowConfig, text_loss};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ModelArgs, interrupted, progress_bar, write_json};
+use super::{GOES_ON, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
 
 /// Documents that are scored and written down together.
@@ -56,6 +56,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let stride = args.stride.unwrap_or(window.div_ceil(2));
     let config = WindowConfig { window, stride };
     config.validate(&engine.model)?;
+    let groups = groups(args)?;
     let settings = json!({
         "kindling": env!("CARGO_PKG_VERSION"),
         "data": args.data,
@@ -64,8 +65,8 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<ExitCode> {
         "stride": stride,
         "max_documents": args.max_documents,
         "model_fingerprint": model_fingerprint(&args.model.model)?,
+        "data_fingerprint": data_fingerprint(&groups),
     });
-    let groups = groups(args)?;
     let out = args.model.out_dir("perplexity")?;
     let mut journal: Journal<GroupLoss> =
         Journal::open(&out.join("groups.jsonl"), &settings, |found| found)?;
@@ -73,7 +74,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<ExitCode> {
     let bar = progress_bar("perplexity", groups.len(), journal.records().len());
     for (source, texts) in groups.iter().skip(journal.records().len()) {
         if stop.load(Ordering::SeqCst) {
-            return Ok(interrupted(&bar));
+            return Ok(interrupted(&bar, GOES_ON));
         }
         let mut loss = text_loss(&engine.model, &engine.tokenizer, texts, config)?;
         // Short in the file, and the same when read back.

@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use clap::Args;
 use dataset::journal::Journal;
-use eval::fingerprint::{model_fingerprint, text_fingerprint};
+use eval::fingerprint::{data_fingerprint, model_fingerprint};
 use eval::preference::{PairScore, read_pairs};
 use eval::score::score;
 use eval::stats::Rate;
 use serde_json::json;
 
-use super::{ModelArgs, interrupted, progress_bar, write_json};
+use super::{GOES_ON, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
 
 /// Pairs that are scored and written down together.
@@ -35,7 +35,7 @@ pub(super) fn run(args: &PreferenceArgs) -> Result<ExitCode> {
     let settings = json!({
         "kindling": env!("CARGO_PKG_VERSION"),
         "model_fingerprint": model_fingerprint(&args.model.model)?,
-        "data_fingerprint": text_fingerprint(&format!("{requests:?}")),
+        "data_fingerprint": data_fingerprint(&requests),
     });
     let name = args.data.file_stem().unwrap_or_default().to_string_lossy();
     let out = args.model.out_dir(&format!("preference-{name}"))?;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &PreferenceArgs) -> Result<ExitCode> {
     let bar = progress_bar("preference", groups.len(), journal.records().len());
     for group in groups.iter().skip(journal.records().len()) {
         if stop.load(Ordering::SeqCst) {
-            return Ok(interrupted(&bar));
+            return Ok(interrupted(&bar, GOES_ON));
         }
         let scores = score(&engine.model, group)?;
         let scores = group.iter().zip(scores).map(|(request, scores)| PairScore {

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, anyhow, bail};
+use ::eval::fingerprint::model_fingerprint;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::prelude::Device;
 use clap::Args;
 use serde::Serialize;
@@ -22,7 +23,7 @@ use crate::config::{load_config, parse_config, toml_path};
 use crate::device::pick_device;
 use crate::eval;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
-use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN, TrainingStage};
+use crate::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM, TrainingStage};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
 
 pub use recipe::{PipelineConfig, StageConfig};
@@ -33,6 +34,10 @@ const TOKENIZER: &str = "0-tokenizer";
 const EVAL: &str = "eval";
 /// What a completed stage came to, in its folder.
 const SUMMARY: &str = "summary.json";
+/// Fingerprint of the model or tokenizer that a stage has begun with, in its folder.
+const STARTED_FROM: &str = "started_from.txt";
+/// What a stage that has begun was asked to do, in its folder.
+const CONFIG: &str = "config.toml";
 
 /// The command line of a pipeline.
 #[derive(Debug, Clone, Args)]
@@ -127,10 +132,14 @@ impl Pipeline<'_> {
         }
         let start = self.start_of(stage)?;
         let folder = self.out.join(&stage.name);
+        self.check_start(stage, &folder)?;
         let summary = match stage.stage.as_str() {
             name if name == PRETRAIN.name => self.train(&PRETRAIN, stage, &start, &folder)?,
             name if name == FULL_SFT.name => self.train(&FULL_SFT, stage, &start, &folder)?,
             name if name == LORA_SFT.name => self.train(&LORA_SFT, stage, &start, &folder)?,
+            name if name == DPO.name => self.train(&DPO, stage, &start, &folder)?,
+            name if name == GRPO.name => self.train(&GRPO, stage, &start, &folder)?,
+            name if name == STORM.name => self.train(&STORM, stage, &start, &folder)?,
             name if name == DISTILL.name => self.train(&DISTILL, stage, &start, &folder)?,
             name => bail!("unknown stage {name}"),
         };
@@ -148,6 +157,9 @@ impl Pipeline<'_> {
         let is_done = folder.join("tokenizer.json").exists();
         let config: TokenizerConfig = load_config(&stage.config, &stage.set)?;
         config.validate()?;
+        if is_done {
+            check_config(&config, &folder)?;
+        }
         announce(stage, "the text", is_done);
         if !is_done && !self.dry_run {
             tokenizer_stage::run(&TokenizerArgs {
@@ -190,6 +202,39 @@ impl Pipeline<'_> {
         let named = self.models.iter().find(|(name, _)| *name == stage.from);
         let named = named.ok_or_else(|| anyhow!("{} leaves no model to start from", stage.from))?;
         Ok(Some(named))
+    }
+
+    /// Refuses to go on in a folder whose stage has begun with another model or tokenizer than it
+    /// would begin with; notes what it begins with where it has not begun.
+    fn check_start(&self, stage: &StageConfig, folder: &Path) -> Result<()> {
+        let model = self.model_of(stage)?.map(|(_, model)| model);
+        // A dry run may have made none of them.
+        let start = model.or(self.tokenizer.as_ref());
+        let Some(start) = start.filter(|start| start.exists()) else {
+            return Ok(());
+        };
+        let found = model_fingerprint(start)?;
+        let path = folder.join(STARTED_FROM);
+        if !folder.join(CONFIG).exists() {
+            if !self.dry_run {
+                fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                fs::write(&path, found + "\n").with_context(|| path.display().to_string())?;
+            }
+            return Ok(());
+        }
+        // A stage that was begun without a pipeline has no such note.
+        if !path.exists() {
+            return Ok(());
+        }
+        let begun = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure!(
+            begun.trim_end() == found,
+            "{} was begun with another {} than is there now; delete the folder, or name another \
+             --out",
+            folder.display(),
+            start.display()
+        );
+        Ok(())
     }
 
     /// Overrides that make a stage start from what earlier ones left.
@@ -271,13 +316,18 @@ fn done_summary<C: DeserializeOwned + Serialize>(
     if !path.exists() || !folder.join("final").exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(folder.join("config.toml"))
-        .with_context(|| format!("{}: config.toml cannot be read", folder.display()))?;
-    let saved: C = parse_config(
-        &text,
-        &folder.join("config.toml").display().to_string(),
-        &[],
-    )?;
+    check_config(config, folder)?;
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let summary = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(Some(summary))
+}
+
+/// Refuses what a stage left in a folder when it was asked something else.
+fn check_config<C: DeserializeOwned + Serialize>(config: &C, folder: &Path) -> Result<()> {
+    let path = folder.join(CONFIG);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let saved: C = parse_config(&text, &path.display().to_string(), &[])?;
     let (saved, asked) = (serde_json::to_value(&saved)?, serde_json::to_value(config)?);
     if let Some(difference) = differences_that_matter(&saved, &asked).first() {
         bail!(
@@ -289,7 +339,5 @@ fn done_summary<C: DeserializeOwned + Serialize>(
             difference.asked
         );
     }
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let summary = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    Ok(Some(summary))
+    Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{EVAL, TOKENIZER};
-use crate::stage::{DISTILL, FULL_SFT, LORA_SFT, PRETRAIN};
+use crate::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
 
 /// A recipe: stages in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,8 @@ pub struct PipelineConfig {
 pub struct StageConfig {
     /// Name of its folder in the pipeline's.
     pub name: String,
-    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 9-distill or eval.
+    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 5-dpo, 6-grpo, 8-storm,
+    /// 9-distill or eval.
     pub stage: String,
     /// Its settings, a TOML file; an evaluation has none.
     #[serde(default)]
@@ -72,6 +73,9 @@ impl PipelineConfig {
                 PRETRAIN.name,
                 FULL_SFT.name,
                 LORA_SFT.name,
+                DPO.name,
+                GRPO.name,
+                STORM.name,
                 DISTILL.name,
                 EVAL,
             ];
@@ -90,6 +94,29 @@ impl PipelineConfig {
                 given,
                 "stage {name} has no {missing}, expected some for {:?}",
                 stage.stage
+            );
+            stage.refuse_unread_fields()?;
+        }
+        Ok(())
+    }
+}
+
+impl StageConfig {
+    /// Whoever writes a field down wants it to matter.
+    fn refuse_unread_fields(&self) -> Result<()> {
+        let is_eval = self.stage == EVAL;
+        let has_config = !self.config.as_os_str().is_empty();
+        for (field, is_given, is_read) in [
+            ("config", has_config, !is_eval),
+            ("from", !self.from.is_empty(), self.stage != TOKENIZER),
+            ("set", !self.set.is_empty(), !is_eval),
+            ("args", !self.args.is_empty(), is_eval),
+        ] {
+            ensure!(
+                is_read || !is_given,
+                "stage {} has {field}, expected none for {:?}",
+                self.name,
+                self.stage
             );
         }
         Ok(())
@@ -121,7 +148,7 @@ mod tests {
         assert_eq!(
             refusal(&stage("a", "2-chat", "")),
             "stage a is \"2-chat\", expected one of 0-tokenizer, 1-pretrain, 3-full_sft, \
-             4-lora_sft, 9-distill, eval"
+             4-lora_sft, 5-dpo, 6-grpo, 8-storm, 9-distill, eval"
         );
         let twice = stage("a", "1-pretrain", "") + &stage("a", "3-full_sft", "");
         assert_eq!(
@@ -136,6 +163,25 @@ mod tests {
             refusal("[[stages]]\nname = \"a\"\nstage = \"eval\""),
             "stage a has no args, expected some for \"eval\""
         );
+        let eval = "[[stages]]\nname = \"a\"\nstage = \"eval\"\nargs = [\"health\"]\n";
+        let first = stage("t", "0-tokenizer", "");
+        for (text, field, kind) in [
+            (format!("{eval}config = \"c.toml\""), "config", "eval"),
+            (format!("{eval}set = [\"a=1\"]"), "set", "eval"),
+            (
+                stage("a", "1-pretrain", "") + "args = [\"ceval\"]",
+                "args",
+                "1-pretrain",
+            ),
+            (
+                first + &stage("a", "0-tokenizer", "t"),
+                "from",
+                "0-tokenizer",
+            ),
+        ] {
+            let expected = format!("stage a has {field}, expected none for {kind:?}");
+            assert_eq!(refusal(&text), expected);
+        }
         assert_eq!(
             refusal(&stage("../a", "3-full_sft", "")),
             "stages.name is \"../a\", expected the name of a folder"

@@ -23,8 +23,11 @@ impl From<&RunSummary> for StageSummary {
             tokens: Some(summary.tokens),
             minutes: Some(summary.train_secs / 60.0),
             loss: summary.loss,
-            held_out_loss: summary.held_out.map(|held_out| held_out.loss),
-            bits_per_byte: summary.held_out.map(|held_out| held_out.bits_per_byte),
+            held_out_loss: summary.held_out.as_ref().map(|held_out| held_out.loss),
+            bits_per_byte: summary
+                .held_out
+                .as_ref()
+                .and_then(|held_out| held_out.bits_per_byte),
         }
     }
 }

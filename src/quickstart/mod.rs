@@ -1,5 +1,5 @@
 //! The whole pipeline on the playground corpus: tokenizer, base model, chat model, adapters that give
-//! it another name, exam. It calls the very functions that the stages call, with configs of the same
+//! it another name, preferences for right answers, exam. It calls the very functions that the stages call, with configs of the same
 //! kind.
 
 mod rename;
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use dataset::Message;
 use dataset::playground::{ExamItem, Playground, PlaygroundConfig, Task};
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use eval::engine::Engine;
 use serde_json::json;
-use train::config::{LoraSftConfig, PretrainConfig, SftConfig};
+use train::config::{DpoConfig, LoraSftConfig, PretrainConfig, SftConfig};
 use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
@@ -30,7 +30,7 @@ use crate::tokenizer_stage::TokenizerConfig;
 use crate::world_exam::sit_world_exam;
 
 use rename::{renamed_exam, renamed_rows};
-use report::report;
+use report::{preferences, report};
 
 const MODEL: &str = include_str!("../../configs/model/quickstart.json");
 const TOKENIZER: &str = include_str!("../../configs/0-tokenizer.quickstart.toml");
@@ -38,10 +38,14 @@ const PRETRAIN: &str = include_str!("../../configs/1-pretrain.quickstart.toml");
 const FULL_SFT: &str = include_str!("../../configs/3-full_sft.quickstart.toml");
 const LORA_SFT: &str = include_str!("../../configs/4-lora_sft.quickstart.toml");
 
+const DPO: &str = include_str!("../../configs/5-dpo.quickstart.toml");
+/// The held-out questions, among the data.
+const EXAM: &str = "exam.jsonl";
+
 /// The command line of the quickstart.
 #[derive(Debug, Clone, Args)]
 pub struct QuickstartArgs {
-    /// Folder for everything it leaves; an earlier quickstart in it is replaced
+    /// Folder for everything it leaves; an earlier quickstart in it is replaced, other runs are not
     #[arg(long, value_name = "DIR", default_value = "out/quickstart")]
     pub out: PathBuf,
     /// How much to train
@@ -75,6 +79,7 @@ impl Budget {
             Self::Tiny => PlaygroundConfig {
                 num_documents: 400,
                 num_rows: 200,
+                num_pairs: 40,
                 num_exam_items: 2,
                 ..full
             },
@@ -128,6 +133,11 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
+    eprintln!("quickstart: preferring right answers to wrong ones");
+    let config: DpoConfig = paths.stage_config(DPO, "5-dpo", args)?;
+    let Outcome::Completed(preferring) = train::dpo::run(&config, options(&paths.dpo))? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     eprintln!("quickstart: examining the models");
     let engine = Engine::load(&chat.final_dir, &device)?;
     let is_sum = |item: &&ExamItem| item.task == Task::Sum;
@@ -140,16 +150,22 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
             "renamed",
             sit_exam(&renamed_engine, &renamed_exam(&playground))?,
         ),
+        (
+            "preferring",
+            sit_exam(&Engine::load(&preferring.final_dir, &device)?, &sums)?,
+        ),
     ];
     let stages = [
         ("1-pretrain", &base),
         ("3-full_sft", &chat),
         ("4-lora_sft", &renamed),
+        ("5-dpo", &preferring),
     ];
     let num_params = engine.model.config().num_params();
     let report = report(num_params, &stages, &exams, started.elapsed());
     let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
-    let report = format!("{report}\n{world}");
+    let preferences = preferences(&preferring);
+    let report = format!("{report}\n{preferences}\n{world}");
     print!("{report}");
     println!(
         "\ntalk to it:  kindling chat --model {}",
@@ -176,22 +192,44 @@ struct Paths {
     pretrain: PathBuf,
     full_sft: PathBuf,
     lora_sft: PathBuf,
+    dpo: PathBuf,
 }
 
 impl Paths {
+    /// The parts of a folder that is new, or that a quickstart has left.
     fn new(out: &Path) -> Result<Self> {
-        let data = out.join("data");
-        fs::create_dir_all(&data).with_context(|| data.display().to_string())?;
-        Ok(Self {
-            data,
+        let paths = Self {
+            data: out.join("data"),
             tokenizer: out.join("0-tokenizer"),
             pretrain: out.join("1-pretrain"),
             full_sft: out.join("3-full_sft"),
             lora_sft: out.join("4-lora_sft"),
-        })
+            dpo: out.join("5-dpo"),
+        };
+        let Self { data, .. } = &paths;
+        let stages = [
+            &paths.tokenizer,
+            &paths.pretrain,
+            &paths.full_sft,
+            &paths.lora_sft,
+            &paths.dpo,
+        ];
+        if !data.join(EXAM).exists()
+            && let Some(stage) = stages.into_iter().find(|stage| stage.exists())
+        {
+            bail!(
+                "{} is of no quickstart and would be replaced, expected another --out",
+                stage.display()
+            );
+        }
+        fs::create_dir_all(data).with_context(|| data.display().to_string())?;
+        Ok(paths)
     }
 
     fn write_corpus(&self, playground: &Playground) -> Result<()> {
+        // First: it is what tells a quickstart's folder from others.
+        let exam = playground.exam.iter().map(|item| json!(item));
+        self.write_lines(EXAM, exam)?;
         let documents = playground
             .documents
             .iter()
@@ -210,8 +248,8 @@ impl Paths {
             .iter()
             .map(|row| json!({ "text": plain_turns(row) }));
         self.write_lines("turns.jsonl", turns)?;
-        let exam = playground.exam.iter().map(|item| json!(item));
-        self.write_lines("exam.jsonl", exam)?;
+        let pairs = playground.pairs.iter().map(|pair| json!(pair));
+        self.write_lines("pairs.jsonl", pairs)?;
         self.write("model.json", MODEL)
     }
 
@@ -253,10 +291,14 @@ impl Paths {
             overrides.push(format!("data.sources=[{{ path = {documents} }}]"));
             overrides.push(format!("data.cache_dir={}", toml_path(&cache)));
         } else {
-            let (from, file) = if stage == "3-full_sft" {
-                (&self.pretrain, "conversations.jsonl")
-            } else {
-                (&self.full_sft, "renamed.jsonl")
+            if stage == "5-dpo" {
+                let cache = self.pretrain.with_file_name("cache");
+                overrides.push(format!("dpo.cache_dir={}", toml_path(&cache)));
+            }
+            let (from, file) = match stage {
+                "3-full_sft" => (&self.pretrain, "conversations.jsonl"),
+                "4-lora_sft" => (&self.full_sft, "renamed.jsonl"),
+                _ => (&self.full_sft, "pairs.jsonl"),
             };
             let conversations = toml_path(&self.data.join(file));
             overrides.push(format!("model.from={}", toml_path(&from.join("final"))));
@@ -296,4 +338,33 @@ fn train_tokenizer(paths: &Paths) -> Result<()> {
     let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
     trained.tokenizer.save(&paths.tokenizer)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--out out` must not cost anyone a run of weeks; a quickstart that broke off early is known.
+    #[test]
+    fn runs_of_others_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let paths = Paths::new(out).unwrap();
+        fs::create_dir(out.join("1-pretrain")).unwrap();
+        assert_eq!(
+            Paths::new(out).err().unwrap().to_string(),
+            format!(
+                "{} is of no quickstart and would be replaced, expected another --out",
+                out.join("1-pretrain").display()
+            )
+        );
+
+        // Nothing but the first file can be written.
+        for name in ["documents.jsonl", "conversations.jsonl", "model.json"] {
+            fs::create_dir(out.join("data").join(name)).unwrap();
+        }
+        let playground = Playground::generate(&Budget::Tiny.playground(42));
+        assert!(paths.write_corpus(&playground).is_err());
+        assert!(Paths::new(out).is_ok());
+    }
 }

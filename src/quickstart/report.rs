@@ -1,10 +1,24 @@
 //! What was trained and what it learned, as tables.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use train::run::RunSummary;
 
 use crate::exam::{ExamAnswer, Score};
+
+/// What a preference stage measured of the pairs that it held out.
+pub(super) fn preferences(summary: &RunSummary) -> String {
+    let mut text = String::from("pairs held out from learning to prefer\n");
+    let metrics = summary
+        .held_out
+        .iter()
+        .flat_map(|held_out| &held_out.metrics);
+    for (name, value) in metrics {
+        let _ = writeln!(text, "{name:<20}{value:>9.3}");
+    }
+    text
+}
 
 /// A table of the stages, and one of each exam.
 pub(super) fn report(

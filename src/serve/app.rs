@@ -1,8 +1,8 @@
 //! What every handler shares: the models' faces, the queue to the model thread, the limits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dataset::tokenizer::Tokenizer;
@@ -20,6 +20,10 @@ use super::worker::{AnswerJob, Job};
 pub(super) struct App {
     pub(super) models: Vec<ModelFace>,
     pub(super) jobs: SyncSender<Job>,
+    /// Most jobs that may wait.
+    pub(super) max_queue: usize,
+    /// Upgrades for as long as the model thread lives.
+    pub(super) model_thread: Weak<()>,
     pub(super) metrics: Arc<Metrics>,
     /// Key that clients must send, if there is one.
     pub(super) key: Option<String>,
@@ -63,20 +67,21 @@ impl ModelFace {
         }
     }
 
-    /// Refuses prompts that leave no room for an answer, or that are none.
+    /// Refuses prompts that leave no room for an answer, or that are none; `field` of the request
+    /// has them.
     ///
     /// # Errors
     ///
     /// An empty prompt, one that is too long, or ids that the model does not know.
-    pub(super) fn check_prompt(&self, input_ids: &[u32]) -> Result<(), ApiError> {
+    pub(super) fn check_prompt(&self, field: &str, input_ids: &[u32]) -> Result<(), ApiError> {
         if input_ids.is_empty() {
             return Err(ApiError::field(
-                "prompt",
+                field,
                 "the prompt is empty, expected at least one token",
             ));
         }
         if input_ids.len() >= self.context {
-            return Err(ApiError::too_long(input_ids.len(), self.context));
+            return Err(ApiError::too_long(field, input_ids.len(), self.context));
         }
         match input_ids.iter().find(|&&id| id as usize >= self.vocab_size) {
             Some(id) => {
@@ -84,7 +89,7 @@ impl ModelFace {
                     "found token id {id}, expected ids below {}",
                     self.vocab_size
                 );
-                Err(ApiError::field("prompt", message))
+                Err(ApiError::field(field, message))
             }
             None => Ok(()),
         }
@@ -112,23 +117,29 @@ impl App {
     ///
     /// # Errors
     ///
-    /// A queue that is full.
+    /// A queue that is full, or more requests than it could ever hold.
     pub(super) fn ask(
         &self,
         model: usize,
         requests: Vec<AnswerRequest>,
     ) -> Result<Session, ApiError> {
-        let (events, receiver) = channel();
         let num_open = requests.len();
+        if num_open > self.max_queue {
+            let most = self.max_queue;
+            return Err(ApiError::bad(format!(
+                "found {num_open} answers to one request, expected at most the server's \
+                 --max-queue {most}"
+            )));
+        }
+        let (events, receiver) = channel();
         let is_gone = Arc::new(AtomicBool::new(false));
-        let now = Instant::now();
         // Made first, so that answers already asked for are cancelled when a later one is refused.
         let session = Session {
             events: receiver,
             is_gone: Arc::clone(&is_gone),
             num_open,
-            asked: now,
-            deadline: now + self.timeout,
+            asked: Instant::now(),
+            patience: self.patience(),
             has_begun: false,
             metrics: Arc::clone(&self.metrics),
         };
@@ -143,6 +154,11 @@ impl App {
             }))?;
         }
         Ok(session)
+    }
+
+    /// The time that a request has from now on.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(self.timeout)
     }
 
     /// Puts a job into the queue.
@@ -178,6 +194,53 @@ pub(super) fn unix_secs() -> u64 {
 /// How often it is looked whether the client is still there.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a request waits, and when its client is looked at next.
+#[derive(Debug)]
+pub(super) struct Patience {
+    deadline: Instant,
+    next_look: Instant,
+}
+
+impl Patience {
+    fn new(timeout: Duration) -> Self {
+        let deadline = Instant::now() + timeout;
+        Self {
+            deadline,
+            next_look: deadline.min(Instant::now() + LOOK_EVERY),
+        }
+    }
+
+    /// What the model thread sends next. The clock says when to look at the client: a pause in what
+    /// is sent may never come.
+    ///
+    /// # Errors
+    ///
+    /// A client that is gone, a request that takes too long, or a model thread that has ended.
+    pub(super) fn receive<T>(
+        &mut self,
+        receiver: &Receiver<T>,
+        client: &Client,
+    ) -> Result<T, ApiError> {
+        loop {
+            let now = Instant::now();
+            if now >= self.next_look {
+                if client.is_gone() {
+                    return Err(ApiError::gone());
+                }
+                if now >= self.deadline {
+                    return Err(ApiError::timeout());
+                }
+                self.next_look = self.deadline.min(now + LOOK_EVERY);
+            }
+            match receiver.recv_timeout(self.next_look - now) {
+                Ok(sent) => return Ok(sent),
+                Err(RecvTimeoutError::Disconnected) => return Err(ApiError::stopping()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
 /// The answers that one request waits for; dropping it cancels them.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -185,7 +248,7 @@ pub(super) struct Session {
     is_gone: Arc<AtomicBool>,
     num_open: usize,
     asked: Instant,
-    deadline: Instant,
+    patience: Patience,
     has_begun: bool,
     metrics: Arc<Metrics>,
 }
@@ -209,19 +272,7 @@ impl Session {
         if self.num_open == 0 {
             return Ok(None);
         }
-        let (choice, event) = loop {
-            match self.events.recv_timeout(LOOK_EVERY) {
-                Ok(event) => break event,
-                Err(RecvTimeoutError::Disconnected) => return Err(ApiError::stopping()),
-                Err(RecvTimeoutError::Timeout) if client.is_gone() => {
-                    return Err(ApiError::gone());
-                }
-                Err(RecvTimeoutError::Timeout) if Instant::now() > self.deadline => {
-                    return Err(ApiError::timeout());
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        };
+        let (choice, event) = self.patience.receive(&self.events, client)?;
         match &event {
             AnswerEvent::Failed(error) => return Err(ApiError::internal(error.to_string())),
             AnswerEvent::Finished { .. } => self.num_open -= 1,
@@ -229,9 +280,6 @@ impl Session {
                 if !self.has_begun {
                     self.has_begun = true;
                     self.metrics.count_first_token(self.asked.elapsed());
-                }
-                if Instant::now() > self.deadline {
-                    return Err(ApiError::timeout());
                 }
             }
             AnswerEvent::Prompt(_) => {}
@@ -262,4 +310,38 @@ pub(super) fn chat_logprobs(model: &ModelFace, token: &TokenLogprobs) -> serde_j
         .map(|&(id, logprob)| entry(id, logprob))
         .collect();
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+
+    /// The error that ends the wait for events that come every millisecond and never stop.
+    fn end_of_wait(is_gone: bool, timeout: Duration) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other_end = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let client = Client::new(listener.accept().unwrap().0).unwrap();
+        let _other_end = (!is_gone).then_some(other_end);
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            while sender.send(()).is_ok() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let mut patience = Patience::new(timeout);
+        let mut received = (0..100_000).map(|_| patience.receive(&receiver, &client));
+        let end = received.find_map(Result::err);
+        end.expect("nobody looked at the clock").status()
+    }
+
+    /// A fast model leaves no pause in which one could look.
+    #[test]
+    fn clients_are_looked_at_while_tokens_come() {
+        let (long, short) = (Duration::from_hours(1), Duration::from_millis(50));
+        assert_eq!(end_of_wait(true, long), 499);
+        assert_eq!(end_of_wait(false, short), 504);
+    }
 }

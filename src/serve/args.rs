@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use model::packed::WeightType;
 
 /// Which models to serve, where, and how much at once.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Folder of the model [default: the newest of out/3-full_sft*/final, else of
-    /// out/1-pretrain*/final]
+    /// Folder of the model [default: the newest 3-full_sft*/final, else the newest
+    /// 1-pretrain*/final, of out/ and the folders in it]
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Folder of adapters in PEFT's layout, served as a model of its own beside the base; may be
@@ -32,17 +33,17 @@ pub struct ServeArgs {
     /// Requests that are answered together; further ones wait
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub max_batch: usize,
-    /// Requests that may wait; further ones are refused with 429
+    /// Answers that may wait, and most of one request; further ones are refused with 429
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_queue: usize,
     /// Tokens of prompts whose keys and values are kept for prompts that begin alike; 0 is off
     #[arg(long, value_name = "N", default_value_t = 8192)]
     pub prefix_cache: usize,
     /// Seconds a request may take, waiting included
-    #[arg(long, value_name = "SECS", default_value_t = 600)]
+    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = secs(1))]
     pub timeout_secs: u64,
     /// Seconds that answers have to end after Ctrl-C or SIGTERM
-    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    #[arg(long, value_name = "SECS", default_value_t = 30, value_parser = secs(0))]
     pub drain_secs: u64,
     /// How weights are held: f32, bf16 or int8; fewer bits decode faster on the CPU
     #[arg(long, value_name = "TYPE", default_value_t)]
@@ -50,6 +51,11 @@ pub struct ServeArgs {
     /// Where to run: auto, cpu, cuda:N or wgpu:N
     #[arg(long, default_value = "auto")]
     pub device: String,
+}
+
+/// Seconds of a day at most: what a clock can count on from now.
+fn secs(least: u64) -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(least..=86_400)
 }
 
 /// What clients call the model of a folder: its name, or that of the run for a `final` folder.
@@ -74,7 +80,30 @@ pub(super) fn named_adapter(spec: &str) -> (String, PathBuf) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    /// A time that no clock reaches is refused rather than counted up to.
+    #[test]
+    fn times_end_within_a_day() {
+        for (flag, secs, is_taken) in [
+            ("--timeout-secs", "86400", true),
+            ("--timeout-secs", "0", false),
+            ("--timeout-secs", "18446744073709551615", false),
+            ("--drain-secs", "0", true),
+            ("--drain-secs", "86401", false),
+        ] {
+            let parsed = Cli::try_parse_from(["serve", flag, secs]);
+            assert_eq!(parsed.is_ok(), is_taken, "{flag} {secs}: {parsed:?}");
+        }
+    }
 
     /// `final` and `adapter` say nothing; a path with `=` in a folder's name is a path.
     #[test]

@@ -1,13 +1,14 @@
 //! `/v1/completions`: raw prompts, as Magpie and lm-eval's `local-completions` send them.
 
 use eval::answers::{AnswerEvent, AnswerRequest, FirstTokenChange};
-use model::generate::{FinishReason, Prompt};
+use model::generate::Prompt;
 use model::logprobs::TokenLogprobs;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::app::{App, ModelFace, finite, unix_secs};
-use super::chat::{parse, usage};
+use super::chat::parse;
+use super::chat_answer::usage;
 use super::error::ApiError;
 use super::http::{Client, Reply};
 use super::sampling::Sampling;
@@ -56,6 +57,19 @@ impl Prompts {
     }
 }
 
+/// Refuses a request with too few or too many prompts in `field`.
+///
+/// # Errors
+///
+/// Their number, with the numbers that are taken.
+pub(super) fn check_number(field: &str, num_prompts: usize) -> Result<(), ApiError> {
+    if (1..=MAX_PROMPTS).contains(&num_prompts) {
+        return Ok(());
+    }
+    let message = format!("found {num_prompts} prompts, expected from 1 to {MAX_PROMPTS}");
+    Err(ApiError::field(field, message))
+}
+
 /// Continues raw prompts, at once or streamed.
 ///
 /// # Errors
@@ -84,26 +98,27 @@ pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Re
     }
     // Whoever sends raw prompts writes the control tokens too.
     let prompts = request.prompt.into_ids(|text| model.tokenizer.encode(text));
-    if prompts.is_empty() || prompts.len() > MAX_PROMPTS {
-        let message = format!(
-            "found {} prompts, expected from 1 to {MAX_PROMPTS}",
-            prompts.len()
-        );
-        return Err(ApiError::field("prompt", message));
-    }
+    check_number("prompt", prompts.len())?;
     let config = sampling.config(&model.defaults)?;
     let (logit_bias, as_json_object) = (sampling.logit_bias()?, sampling.as_json_object()?);
     let (num_choices, seed) = (sampling.num_choices()?, sampling.seed());
     let mut requests = Vec::new();
     let mut choices = Vec::new();
     for prompt in &prompts {
-        model.check_prompt(prompt)?;
+        model.check_prompt("prompt", prompt)?;
         for number in 0..num_choices as u64 {
+            // A client's seed gives equal prompts equal answers, wherever they stand; without one
+            // they are drawn apart.
+            let place = if sampling.has_seed() {
+                number
+            } else {
+                requests.len() as u64
+            };
             choices.push(Choice::new(model, prompt, echo));
             requests.push(AnswerRequest {
                 prompt: Prompt {
                     input_ids: prompt.clone(),
-                    seed: seed.wrapping_add(number),
+                    seed: seed.wrapping_add(place),
                 },
                 config: config.clone(),
                 logit_bias: logit_bias.clone(),
@@ -249,10 +264,7 @@ impl TextAnswer {
                 text,
                 finish_reason,
             } => {
-                choice.finish_reason = Some(match finish_reason {
-                    FinishReason::Length => "length",
-                    FinishReason::Stop | FinishReason::Interrupted => "stop",
-                });
+                choice.finish_reason = Some(stream::finish_name(finish_reason));
                 if self.hides_answer {
                     String::new()
                 } else {

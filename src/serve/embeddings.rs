@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::chat::parse;
-use super::completions::Prompts;
+use super::completions::{Prompts, check_number};
 use super::error::ApiError;
-use super::http::Reply;
+use super::http::{Client, Reply};
 use super::worker::{EmbedJob, Job};
 
 #[derive(Debug, Deserialize)]
@@ -28,8 +28,8 @@ struct EmbeddingRequest {
 ///
 /// # Errors
 ///
-/// A request that is wrong, or a full queue.
-pub(super) fn embed(app: &App, body: &[u8]) -> Result<Reply, ApiError> {
+/// A request that is wrong or takes too long, a full queue, or a client that is gone.
+pub(super) fn embed(app: &App, body: &[u8], client: &Client) -> Result<Reply, ApiError> {
     let request: EmbeddingRequest = parse(body)?;
     let index = app.model(request.model.as_deref())?;
     let model = &app.models[index];
@@ -44,17 +44,21 @@ pub(super) fn embed(app: &App, body: &[u8]) -> Result<Reply, ApiError> {
     let texts = request
         .input
         .into_ids(|text| model.tokenizer.encode_ordinary(text));
+    check_number("input", texts.len())?;
+    for input_ids in &texts {
+        model.check_prompt("input", input_ids)?;
+    }
+    let mut patience = app.patience();
     let num_tokens: usize = texts.iter().map(Vec::len).sum();
     let mut data = Vec::new();
     for (number, input_ids) in texts.into_iter().enumerate() {
-        model.check_prompt(&input_ids)?;
         let (reply, embedding) = channel();
         app.send(Job::Embed(EmbedJob {
             model: index,
             input_ids,
             reply,
         }))?;
-        let embedding = embedding.recv().map_err(|_| ApiError::stopping())?;
+        let embedding = patience.receive(&embedding, client)?;
         let embedding: Value = if as_base64 {
             let bytes: Vec<u8> = embedding.iter().flat_map(|x| x.to_le_bytes()).collect();
             STANDARD.encode(bytes).into()

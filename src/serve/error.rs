@@ -36,13 +36,13 @@ impl ApiError {
     }
 
     /// The prompt is longer than the model's context.
-    pub(super) fn too_long(num_tokens: usize, context: usize) -> Self {
+    pub(super) fn too_long(param: &str, num_tokens: usize, context: usize) -> Self {
         let message = format!(
             "the prompt has {num_tokens} tokens, expected fewer than the model's context of {context}"
         );
         Self {
             code: Some("context_length_exceeded"),
-            ..Self::field("messages", message)
+            ..Self::field(param, message)
         }
     }
 
@@ -108,6 +108,14 @@ impl ApiError {
     /// The model thread is gone.
     pub(super) fn stopping() -> Self {
         Self::new(503, "the server is stopping")
+    }
+
+    /// The model thread has ended by itself.
+    pub(super) fn dead() -> Self {
+        Self::new(
+            503,
+            "the model thread has died, the server must be started anew",
+        )
     }
 
     /// The model cannot go on.

@@ -81,6 +81,16 @@ impl Client {
         self.keeps_alive
     }
 
+    /// Ends the connection after the next response, whatever the client asks for. What it has sent is
+    /// taken: a connection that is closed with unread bytes takes the response with it.
+    pub(super) fn turn_away(&mut self) {
+        self.keeps_alive = false;
+        if self.stream.set_nonblocking(true).is_ok() {
+            let _ = self.stream.read(&mut [0; 16 << 10]);
+            let _ = self.stream.set_nonblocking(false);
+        }
+    }
+
     /// Whether the other end has closed the connection.
     pub(super) fn is_gone(&self) -> bool {
         if self.stream.set_nonblocking(true).is_err() {

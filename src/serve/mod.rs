@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod chat;
+mod chat_answer;
 mod completions;
 mod embeddings;
 mod error;
@@ -41,6 +42,8 @@ use crate::interrupt::INTERRUPTED;
 const PIECES_PER_STEP: usize = 4;
 /// Connections at once; a thread's worth of memory each.
 const MAX_CONNECTIONS: usize = 512;
+/// How long nothing is taken where no connection can be, for want of files that may be open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until Ctrl-C or SIGTERM.
 ///
@@ -67,12 +70,15 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let models = load_models(args)?;
     let metrics = Arc::new(Metrics::default());
     let (jobs, queue) = sync_channel(args.max_queue);
+    let alive = Arc::new(());
     let app = Arc::new(App {
         models: models
             .iter()
             .map(|(name, engine)| ModelFace::new(name.clone(), engine))
             .collect(),
         jobs,
+        max_queue: args.max_queue,
+        model_thread: Arc::downgrade(&alive),
         metrics: Arc::clone(&metrics),
         key,
         timeout: Duration::from_secs(args.timeout_secs),
@@ -88,6 +94,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let worker = thread::Builder::new()
         .name("model".to_owned())
         .spawn(move || {
+            // Dropped with the thread, however that ends.
+            let _alive = alive;
             let engines: Vec<Engine> = models.into_iter().map(|(_, engine)| engine).collect();
             worker::work(&engines, &queue, limits, &metrics);
         })
@@ -142,29 +150,7 @@ fn listen(args: &ServeArgs, app: &Arc<App>) -> Result<()> {
     eprintln!("listening on http://{address}");
 
     let num_busy = Arc::new(AtomicUsize::new(0));
-    let num_open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if app.is_stopping.load(Ordering::SeqCst) {
-            break;
-        }
-        // A connection that is gone before it is taken is none.
-        let Ok(client) = stream.map_err(Closed::from).and_then(Client::new) else {
-            continue;
-        };
-        let guard = Counted::new(&num_open);
-        let is_full = num_open.load(Ordering::SeqCst) > MAX_CONNECTIONS;
-        let (app, num_busy) = (Arc::clone(app), Arc::clone(&num_busy));
-        let spawned = thread::Builder::new()
-            .name("client".to_owned())
-            .spawn(move || {
-                let _guard = guard;
-                // The client is gone; there is nobody to tell.
-                let _ = attend(&app, client, is_full, &num_busy);
-            });
-        if let Err(error) = spawned {
-            eprintln!("a connection was dropped: {error}");
-        }
-    }
+    accept(&listener, app, &num_busy, MAX_CONNECTIONS);
     let deadline = Instant::now() + Duration::from_secs(args.drain_secs);
     while num_busy.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
@@ -172,23 +158,48 @@ fn listen(args: &ServeArgs, app: &Arc<App>) -> Result<()> {
     Ok(())
 }
 
+/// Gives every connection a thread, as long as fewer than `most` have one.
+fn accept(listener: &TcpListener, app: &Arc<App>, num_busy: &Arc<AtomicUsize>, most: usize) {
+    let num_open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        if app.is_stopping.load(Ordering::SeqCst) {
+            break;
+        }
+        let Ok(stream) = stream else {
+            thread::sleep(ACCEPT_PAUSE);
+            continue;
+        };
+        // A connection that is gone before it is taken is none.
+        let Ok(mut client) = Client::new(stream) else {
+            continue;
+        };
+        let guard = Counted::new(&num_open);
+        if num_open.load(Ordering::SeqCst) > most {
+            client.turn_away();
+            let _ = routes::answer(app, &mut client, Err(ApiError::busy()));
+            continue;
+        }
+        let (app, num_busy) = (Arc::clone(app), Arc::clone(num_busy));
+        let spawned = thread::Builder::new()
+            .name("client".to_owned())
+            .spawn(move || {
+                let _guard = guard;
+                // The client is gone; there is nobody to tell.
+                let _ = attend(&app, client, &num_busy);
+            });
+        if let Err(error) = spawned {
+            eprintln!("a connection was dropped: {error}");
+        }
+    }
+}
+
 /// Answers the requests of a connection, one after another.
-fn attend(
-    app: &App,
-    mut client: Client,
-    is_full: bool,
-    num_busy: &Arc<AtomicUsize>,
-) -> Result<(), Closed> {
+fn attend(app: &App, mut client: Client, num_busy: &Arc<AtomicUsize>) -> Result<(), Closed> {
     loop {
         let request = client.read_request()?;
         let _busy = Counted::new(num_busy);
-        let request = if is_full {
-            Err(ApiError::busy())
-        } else {
-            request
-        };
         routes::answer(app, &mut client, request)?;
-        if is_full || !client.keeps_alive() || app.is_stopping.load(Ordering::SeqCst) {
+        if !client.keeps_alive() || app.is_stopping.load(Ordering::SeqCst) {
             return Ok(());
         }
     }
@@ -227,4 +238,60 @@ fn stop_on_signal(app: Arc<App>, address: SocketAddr) -> Result<()> {
         let _ = TcpStream::connect(address);
     })
     .context("the signal handler could not be installed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// Silent connections hold their threads; one too many is told so before it says a word, and
+    /// there is room again when they are gone.
+    #[test]
+    fn connections_beyond_the_most_get_no_thread() {
+        let (jobs, _queue) = sync_channel(1);
+        let app = Arc::new(App {
+            models: Vec::new(),
+            jobs,
+            max_queue: 1,
+            metrics: Arc::default(),
+            key: None,
+            timeout: Duration::from_secs(1),
+            started: 0,
+            next_id: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn({
+            let app = Arc::clone(&app);
+            move || accept(&listener, &app, &Arc::default(), 2)
+        });
+        let connect = || {
+            let stream = TcpStream::connect(address).unwrap();
+            let wait = Some(Duration::from_secs(20));
+            stream.set_read_timeout(wait).unwrap();
+            stream
+        };
+        let silent = [connect(), connect()];
+        let mut response = String::new();
+        connect().read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
+
+        drop(silent);
+        let is_heard = |_| {
+            let mut stream = connect();
+            let mut response = String::new();
+            // Who is turned away may find the connection closed.
+            let asked = stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n");
+            let _ = asked.and_then(|()| stream.read_to_string(&mut response));
+            thread::sleep(Duration::from_millis(10));
+            response.starts_with("HTTP/1.1 200 ")
+        };
+        assert!((0..1000).any(is_heard));
+        app.is_stopping.store(true, Ordering::SeqCst);
+        drop(connect());
+        server.join().unwrap();
+    }
 }

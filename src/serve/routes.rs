@@ -1,5 +1,7 @@
 //! Which address does what.
 
+use std::sync::Weak;
+
 use serde_json::{Value, json};
 
 use super::app::{App, ModelFace};
@@ -50,7 +52,7 @@ fn dispatch(app: &App, request: &Request, client: &mut Client) -> Result<Reply, 
     let body = request.body.as_slice();
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/") => Ok(Reply::Text("text/html; charset=utf-8", PAGE.to_owned())),
-        ("GET", "/health") => Ok(Reply::Json(json!({"status": "ok"}))),
+        ("GET", "/health") => health(&app.model_thread),
         ("GET", "/metrics") => {
             let page = app.metrics.render();
             Ok(Reply::Text("text/plain; version=0.0.4", page))
@@ -61,7 +63,7 @@ fn dispatch(app: &App, request: &Request, client: &mut Client) -> Result<Reply, 
         }
         ("POST", "/v1/chat/completions") => chat::complete(app, body, client),
         ("POST", "/v1/completions") => completions::complete(app, body, client),
-        ("POST", "/v1/embeddings") => embeddings::embed(app, body),
+        ("POST", "/v1/embeddings") => embeddings::embed(app, body, client),
         (
             _,
             "/"
@@ -77,6 +79,14 @@ fn dispatch(app: &App, request: &Request, client: &mut Client) -> Result<Reply, 
             Ok(Reply::Json(shown(app, &app.models[index])))
         }
         (_, path) => Err(ApiError::no_route(path)),
+    }
+}
+
+/// Whether anything can be answered: a server whose model thread has died only looks alive.
+fn health(model_thread: &Weak<()>) -> Result<Reply, ApiError> {
+    match model_thread.strong_count() {
+        0 => Err(ApiError::dead()),
+        _ => Ok(Reply::Json(json!({"status": "ok"}))),
     }
 }
 
@@ -104,4 +114,31 @@ fn has_key(app: &App, request: &Request) -> bool {
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     let difference = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
     a.len() == b.len() && difference == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// The token that the thread holds is dropped by a panic too.
+    #[test]
+    fn a_server_whose_model_thread_has_died_is_not_well() {
+        let token = Arc::new(());
+        let model_thread = Arc::downgrade(&token);
+        assert!(matches!(health(&model_thread), Ok(Reply::Json(json)) if json["status"] == "ok"));
+        let died = thread::spawn(move || {
+            let _alive = token;
+            panic!("as a bug in a model would");
+        });
+        assert!(died.join().is_err());
+        let error = health(&model_thread).err().unwrap();
+        assert_eq!(error.status(), 503);
+        assert_eq!(
+            error.to_json()["error"]["message"],
+            "the model thread has died, the server must be started anew"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use eval::engine::AnswerConfig;
 use serde::Deserialize;
 
 use super::error::ApiError;
+use crate::engine::set;
 
 /// Most answers to one request.
 const MAX_CHOICES: usize = 64;
@@ -173,16 +174,15 @@ impl Sampling {
         }
     }
 
+    /// Whether the request brings a seed of its own.
+    pub(super) fn has_seed(&self) -> bool {
+        self.seed.is_some()
+    }
+
     /// Whether a stream ends with a chunk of token counts.
     pub(super) fn includes_usage(&self) -> bool {
         self.stream_options
             .as_ref()
             .is_some_and(|options| options.include_usage)
-    }
-}
-
-fn set<T: Copy>(setting: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *setting = value;
     }
 }

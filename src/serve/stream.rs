@@ -1,8 +1,10 @@
 //! Server-sent events: an answer's chunks as they come, then `[DONE]`.
 
-use eval::answers::AnswerEvent;
-use serde_json::Value;
 use std::fmt::Write as _;
+
+use eval::answers::AnswerEvent;
+use model::generate::FinishReason;
+use serde_json::Value;
 
 use super::app::{App, Session};
 use super::http::{Client, Closed};
@@ -15,6 +17,14 @@ pub(super) trait Chunks {
     fn of_event(&mut self, app: &App, choice: usize, event: AnswerEvent) -> Vec<Value>;
     /// The chunks at the end.
     fn closing(&mut self) -> Vec<Value>;
+}
+
+/// Why an answer ended, as the API calls it.
+pub(super) fn finish_name(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Length => "length",
+        FinishReason::Stop | FinishReason::Interrupted => "stop",
+    }
 }
 
 /// Streams until every answer has ended.

@@ -12,7 +12,8 @@ use model::ModelConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, FieldDocs, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+    DistillConfig, DpoConfig, FieldDocs, GrpoConfig, LoraSftConfig, PretrainConfig, SftConfig,
+    StormConfig, commented_toml,
 };
 
 /// The file as `--print-config` would print it, once its config holds together.
@@ -49,6 +50,9 @@ fn every_config_is_what_print_config_prints() {
             "4-lora_sft" => {
                 printed::<LoraSftConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
             }
+            "5-dpo" => printed::<DpoConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
+            "6-grpo" => printed::<GrpoConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
+            "8-storm" => printed::<StormConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
             "9-distill" => {
                 printed::<DistillConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
             }

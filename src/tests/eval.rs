@@ -60,7 +60,7 @@ fn an_exam_goes_on_where_it_was_stopped() {
     let stdout = String::from_utf8(succeeds(exam()).stdout).unwrap();
     assert!(stdout.starts_with("exam val: 2 questions\n"), "{stdout}");
     assert!(stdout.contains("chance (25 %)"), "{stdout}");
-    let out = fixture.path("run/eval/exam-val-harness-permuted");
+    let out = fixture.path("run/eval/exam-val-harness-permuted-options");
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     let names = [
         "answers.jsonl",
@@ -133,6 +133,25 @@ fn a_model_without_a_chat_template_is_told_what_to_do() {
         message(&fixture, command),
         "kindling: the tokenizer has no chat template, which --style minimind needs (--style \
          harness does without)\n"
+    );
+}
+
+/// The journal knows the text, not only where it was.
+#[test]
+fn edited_text_does_not_resume_the_scores_of_another() {
+    let fixture = fixture();
+    let scored = || {
+        let mut command = eval(&fixture, "perplexity", "words.txt");
+        command.args(["--window", "32"]);
+        command
+    };
+    fixture.write("words.txt", "one two three");
+    succeeds(scored());
+    fixture.write("words.txt", "one two four");
+    let message = message(&fixture, scored());
+    assert!(
+        message.contains("groups.jsonl: holds results with data_fingerprint = "),
+        "{message}"
     );
 }
 
@@ -218,6 +237,19 @@ fn an_exam_on_the_way_changes_nothing_but_the_reports() {
     assert_eq!(
         fixture.weights_hash("examined"),
         fixture.weights_hash("plain")
+    );
+
+    // Of what nobody can mark nothing is counted.
+    let without_answers = "id,question,A,B,C,D\n0,q,a,b,c,d\n";
+    fixture.write("exam/val/things_val.csv", without_answers);
+    succeeds(fixture.pretrain("half", &[&folder, "train.length=1 steps"]));
+    let metrics = fs::read_to_string(fixture.path("half/metrics.jsonl")).unwrap();
+    let last = metrics.lines().rfind(|line| line.contains("\"exam\""));
+    assert!(last.unwrap().contains("\"num_total\":2,"), "{metrics}");
+    fixture.write("exam/val/people_val.csv", without_answers);
+    assert_eq!(
+        message(&fixture, fixture.pretrain("run", &[&folder])),
+        "1-pretrain: exam.path: found no answer in exam, expected some to score by\n"
     );
 
     let nowhere = format!("exam.path={:?}", fixture.path("nowhere").to_str().unwrap());

@@ -26,6 +26,8 @@ fn the_quickstart_goes_through_every_stage() {
         "4-lora_sft",
         "2nd turn",
         "renamed",
+        "5-dpo",
+        "rewards/accuracies",
         "sum",
         "identity",
         "minutes in all",
@@ -69,7 +71,9 @@ fn a_dry_run_leaves_no_run() {
         plan.contains("131,456") || plan.contains("131456"),
         "{plan}"
     );
-    assert!(plan.contains("12"), "{plan}");
+    let steps = plan.lines().find(|line| line.starts_with("steps "));
+    let steps = steps.and_then(|line| line.split_whitespace().nth(1));
+    assert_eq!(steps, Some("12"), "{plan}");
     let mut command = fixture.pretrain("run", &[]);
     command.arg("--print-config");
     let config = String::from_utf8(succeeds(command).stdout).unwrap();
@@ -77,14 +81,19 @@ fn a_dry_run_leaves_no_run() {
     assert!(!fixture.path("run").exists());
 }
 
+/// In a folder without out/.
 #[test]
 fn chat_without_a_model_says_how_to_make_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = kindling(&["chat", "--prompt", "hello"]);
+    command.current_dir(folder.path());
+    assert_eq!(
+        fails(command),
+        "kindling: there is no 3-full_sft*/final and no 1-pretrain*/final in out/ or in a folder of \
+         it: make a model with `cargo run --release -- quickstart`, or name one with --model\n"
+    );
     let message = fails(kindling(&[
-        "chat",
-        "--model",
-        "no/such/model",
-        "--prompt",
-        "hello",
+        "chat", "--model", "no/such", "--prompt", "hello",
     ]));
-    assert!(message.contains("no/such/model"), "{message}");
+    assert!(message.contains("no/such"), "{message}");
 }

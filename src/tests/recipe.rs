@@ -125,4 +125,48 @@ fn a_recipe_goes_on_where_it_was() {
         "{message}"
     );
     assert!(message.contains("optimizer.lr: it has "), "{message}");
+
+    // The first one is not what the second one was begun with.
+    let path = fixture.path("out/1-pretrain/final/generation_config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + "\n").unwrap();
+    let message = fails(pipeline(&fixture, &[]));
+    let folder = |name: &str| fixture.path("out").join(name).display().to_string();
+    let expected = format!(
+        "{} was begun with another {} than is there now",
+        folder("3-full_sft"),
+        folder("1-pretrain/final")
+    );
+    assert!(message.contains(&expected), "{message}");
+}
+
+/// A tokenizer of other settings would be taken for the one that is asked for.
+#[test]
+fn a_tokenizer_that_was_made_otherwise_is_refused() {
+    let fixture = Fixture::new();
+    let sources = format!(
+        "sources=[{{ path = '{}' }}]",
+        fixture.path("text.jsonl").display()
+    );
+    let run = |vocab_size: usize| {
+        let set = [sources.clone(), format!("vocab_size={vocab_size}")];
+        fixture.write(
+            "recipe.toml",
+            format!(
+                "[[stages]]\nname = \"words\"\nstage = \"0-tokenizer\"\n\
+                 config = \"configs/0-tokenizer.toml\"\nset = {set:?}\n"
+            ),
+        );
+        pipeline(&fixture, &[])
+    };
+    succeeds(run(300));
+    let log = String::from_utf8(succeeds(run(300)).stderr).unwrap();
+    assert!(log.contains("from the text): done"), "{log}");
+    let message = fails(run(310));
+    assert!(
+        message.contains(
+            "out/words was made with another config (vocab_size: it has 300, asked is 310)"
+        ),
+        "{message}"
+    );
 }

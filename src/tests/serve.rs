@@ -1,138 +1,17 @@
 //! The server as its clients see it: real requests over a loopback port, to a model of random
 //! weights.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use burn::tensor::Device;
-use model::{CausalLm, ModelConfig};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::fixture::Fixture;
-
-const KEY: &str = "a-key";
-
-/// A running server, stopped when the test ends.
-struct Server {
-    process: Child,
-    address: String,
-    messages: BufReader<std::process::ChildStderr>,
-    _fixture: Fixture,
-}
-
-impl Server {
-    fn start(flags: &[&str]) -> Self {
-        let fixture = Fixture::new();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut config = ModelConfig::load(&root.join("configs/model/debug.json")).unwrap();
-        config.initializer_range = 0.2;
-        let model = CausalLm::new(&config, 3, &Device::flex());
-        let dir = fixture.path("tiny");
-        model::hf::save_model(&model, &dir).unwrap();
-        for name in ["tokenizer.json", "tokenizer_config.json"] {
-            std::fs::copy(fixture.path("tokenizer").join(name), dir.join(name)).unwrap();
-        }
-        let mut process = Command::new(env!("CARGO_BIN_EXE_kindling"))
-            .args(["serve", "--port", "0", "--device", "cpu", "--model"])
-            .arg(&dir)
-            .args(flags)
-            .env("KINDLING_TEST_KEY", KEY)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut messages = BufReader::new(process.stderr.take().unwrap());
-        let mut address = String::new();
-        while address.is_empty() {
-            let mut line = String::new();
-            assert!(messages.read_line(&mut line).unwrap() > 0, "no address");
-            if let Some(found) = line.trim().strip_prefix("listening on http://") {
-                found.clone_into(&mut address);
-            }
-        }
-        Self {
-            process,
-            address,
-            messages,
-            _fixture: fixture,
-        }
-    }
-
-    /// Status and body.
-    fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let mut stream = self.send(method, path, body);
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, unchunked(head, body))
-    }
-
-    fn send(&self, method: &str, path: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_mins(2)))
-            .unwrap();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-             Authorization: Bearer {KEY}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .unwrap();
-        stream
-    }
-
-    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let (status, body) = self.request("POST", path, &body.to_string());
-        (status, serde_json::from_str(&body).unwrap_or(json!(body)))
-    }
-
-    /// The chunks of a stream that ends as it should.
-    fn stream(&self, path: &str, body: &Value) -> Vec<Value> {
-        let (status, text) = self.request("POST", path, &body.to_string());
-        assert_eq!(status, 200, "{text}");
-        let mut events: Vec<&str> = text.split_terminator("\n\n").collect();
-        assert_eq!(events.pop(), Some("data: [DONE]"));
-        events
-            .into_iter()
-            .map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap())
-            .collect()
-    }
-
-    fn stop(&mut self) -> Option<i32> {
-        let pid = self.process.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        self.process.wait().unwrap().code()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn unchunked(head: &str, body: &str) -> String {
-    if !head.to_lowercase().contains("transfer-encoding: chunked") {
-        return body.to_owned();
-    }
-    let (mut rest, mut whole) = (body.as_bytes(), Vec::new());
-    loop {
-        let end = rest.windows(2).position(|pair| pair == b"\r\n").unwrap();
-        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-        if len == 0 {
-            return String::from_utf8(whole).unwrap();
-        }
-        whole.extend_from_slice(&rest[end + 2..end + 2 + len]);
-        rest = &rest[end + 4 + len..];
-    }
-}
+use crate::fixture::{fails, succeeds};
+use crate::server::Server;
 
 fn chat(text: &str, more: &Value) -> Value {
     let mut body = json!({"messages": [{"role": "user", "content": text}], "max_tokens": 20});
@@ -143,6 +22,7 @@ fn chat(text: &str, more: &Value) -> Value {
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
+const EMBED: &str = "/v1/embeddings";
 
 /// Each field of the answer as OpenAI's reference has it, whole and streamed.
 #[test]
@@ -232,7 +112,7 @@ fn echoed_prompts_are_scored() {
     assert_eq!(scores(hidden), scores(scored));
 }
 
-/// Two choices with logprobs, a JSON object, a bias that leaves one token, an embedding.
+/// Two choices with logprobs, a JSON object, a bias that leaves one token.
 #[test]
 fn the_fields_of_a_request_do_what_they_say() {
     let server = Server::start(&[]);
@@ -263,17 +143,59 @@ fn the_fields_of_a_request_do_what_they_say() {
         .as_array()
         .unwrap();
     assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+}
 
-    let (_, answer) = server.post("/v1/embeddings", &json!({"input": ["a", "b"]}));
-    let data = answer["data"].as_array().unwrap();
-    assert_eq!(data.len(), 2);
-    assert_ne!(data[0]["embedding"], data[1]["embedding"]);
+/// As long as the model is wide (64 in configs/model/debug.json), and in base64 the same bits.
+#[test]
+fn embeddings_are_the_same_in_both_encodings() {
+    let server = Server::start(&[]);
+    let embeddings = |more: &Value| -> Vec<Value> {
+        let mut body = json!({"input": ["a", "b"]});
+        let fields = body.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        let (status, answer) = server.post("/v1/embeddings", &body);
+        assert_eq!(status, 200, "{answer}");
+        let data = answer["data"].as_array().unwrap().iter();
+        data.map(|row| row["embedding"].clone()).collect()
+    };
+    let floats: Vec<Vec<u8>> = embeddings(&json!({}))
+        .iter()
+        .map(|embedding| {
+            let numbers = embedding.as_array().unwrap().iter();
+            let numbers = numbers.map(|number| number.as_f64().unwrap() as f32);
+            numbers.flat_map(f32::to_le_bytes).collect()
+        })
+        .collect();
+    let packed: Vec<Vec<u8>> = embeddings(&json!({"encoding_format": "base64"}))
+        .iter()
+        .map(|embedding| STANDARD.decode(embedding.as_str().unwrap()).unwrap())
+        .collect();
+    assert_eq!(floats, packed);
+    assert_eq!(floats[0].len(), 64 * 4);
+    assert_ne!(floats[0], floats[1]);
+}
+
+/// Without a seed no two answers of a request are drawn alike; with one they depend on it alone.
+#[test]
+fn equal_prompts_are_drawn_apart_unless_a_seed_is_given() {
+    let server = Server::start(&[]);
+    let texts = |seed: &Value| {
+        let body = json!({"prompt": ["a", "a"], "max_tokens": 20, "temperature": 1, "top_p": 1,
+            "top_k": 0, "seed": seed, "logit_bias": {"2": -100}});
+        let (status, answer) = server.post(TEXT, &body);
+        assert_eq!(status, 200, "{answer}");
+        [0, 1].map(|index| answer["choices"][index]["text"].clone())
+    };
+    let [first, second] = texts(&Value::Null);
+    assert_ne!(first, second);
+    let [first, second] = texts(&json!(5));
+    assert_eq!(first, second);
 }
 
 /// Status, and the message in OpenAI's shape.
 #[test]
 fn what_cannot_be_answered_is_refused_in_openai_shape() {
-    let server = Server::start(&["--api-key", "KINDLING_TEST_KEY"]);
+    let server = Server::start(&["--api-key", "KINDLING_TEST_KEY", "--max-queue", "8"]);
     let long = "word ".repeat(2000);
     for (path, body, status, message) in [
         (CHAT, json!({}), 400, "missing field `messages`"),
@@ -309,6 +231,18 @@ fn what_cannot_be_answered_is_refused_in_openai_shape() {
             400,
             "found `judge`",
         ),
+        (
+            TEXT,
+            json!({"prompt": ["a", "b", "c"], "n": 3}),
+            400,
+            "found 9 answers to one request, expected at most the server's --max-queue 8",
+        ),
+        (
+            EMBED,
+            json!({"input": vec!["a"; 1025]}),
+            400,
+            "from 1 to 1024",
+        ),
         (TEXT, json!({"prompt": ""}), 400, "the prompt is empty"),
         (TEXT, json!({"prompt": [99999]}), 400, "token id 99999"),
         ("/v2", json!({}), 404, "no such address: /v2"),
@@ -322,6 +256,15 @@ fn what_cannot_be_answered_is_refused_in_openai_shape() {
             "{answer}"
         );
         assert_eq!(error["type"], "invalid_request_error");
+    }
+    for (path, field, body) in [
+        (CHAT, "messages", chat(&long, &json!({}))),
+        (TEXT, "prompt", json!({"prompt": long})),
+        (EMBED, "input", json!({"input": ["a", long]})),
+        (EMBED, "input", json!({"input": [99999]})),
+    ] {
+        let (status, answer) = server.post(path, &body);
+        assert_eq!((status, &answer["error"]["param"]), (400, &json!(field)));
     }
     let (status, _) = server.request("POST", CHAT, &"x".repeat(9 << 20));
     assert_eq!(status, 413);
@@ -338,10 +281,9 @@ fn what_cannot_be_answered_is_refused_in_openai_shape() {
     assert!(response.contains("invalid_api_key"), "{response}");
 }
 
-/// One row and one place to wait: of many that come at once some are told to come again, and those
-/// that go away make room.
+/// One row and one place to wait: of many that come at once some are told to come again.
 #[test]
-fn a_full_queue_refuses_and_clients_that_go_away_make_room() {
+fn a_full_queue_refuses() {
     let server = Server::start(&["--max-batch", "1", "--max-queue", "1"]);
     let long = chat("a", &json!({"max_tokens": 480, "logit_bias": {"2": -100}})).to_string();
     let mut clients: Vec<TcpStream> = (0..20).map(|_| server.send("POST", CHAT, &long)).collect();
@@ -353,15 +295,30 @@ fn a_full_queue_refuses_and_clients_that_go_away_make_room() {
         .unwrap();
     assert!(response.starts_with("HTTP/1.1 429 "), "{response}");
     assert!(response.contains("Retry-After: 1") && response.contains("rate_limit_error"));
-    drop(clients);
-    for _ in 0..600 {
-        let (status, _) = server.post(CHAT, &chat("d", &json!({"max_tokens": 1})));
-        if status == 200 {
-            return;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    panic!("the queue stays full");
+}
+
+/// A client asks for 64 long answers, one after another in a row that never rests, and goes away:
+/// the next one is served long before they could all be written.
+#[test]
+fn clients_that_go_away_make_room() {
+    let server = Server::start(&["--max-batch", "1", "--max-queue", "64"]);
+    let more = json!({"n": 64, "max_tokens": 480, "logit_bias": {"2": -100}});
+    drop(server.send("POST", CHAT, &chat("a", &more).to_string()));
+    let count = |name: &str| -> u64 {
+        let (_, page) = server.request("GET", "/metrics", "");
+        let line = page.lines().find(|line| line.starts_with(name));
+        let number = line.and_then(|line| line.split(' ').nth(1));
+        number.unwrap().parse().unwrap()
+    };
+    let soon = |is_so: &dyn Fn() -> bool| {
+        let looks = 0..6000;
+        let mut looks = looks.map(|_| thread::sleep(Duration::from_millis(10)));
+        assert!(looks.any(|()| is_so()));
+    };
+    soon(&|| count("kindling_requests_total") == 64);
+    soon(&|| server.post(CHAT, &chat("d", &json!({"max_tokens": 1}))).0 == 200);
+    let num_written = count("kindling_generated_tokens_total");
+    assert!(num_written < 64 * 480 / 2, "{num_written}");
 }
 
 /// A stream that is on its way when SIGTERM comes is heard to its end.
@@ -385,4 +342,37 @@ fn the_server_finishes_its_answers_before_it_stops() {
     let mut messages = String::new();
     server.messages.read_to_string(&mut messages).unwrap();
     assert!(messages.ends_with("stopped\n"), "{messages}");
+}
+
+/// The terminal chat of a server's model writes what the API answers, and says what is wrong.
+#[test]
+fn the_terminal_chat_talks_to_a_server() {
+    let server = Server::start(&["--api-key", "KINDLING_TEST_KEY"]);
+    let url = format!("http://{}", server.address);
+    let talk = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+        command.args(["chat", "--url", &url, "--prompt", "1+1=?"]);
+        command.args(["--max-new-tokens", "20", "--seed", "5"]);
+        command.args(flags).env("KINDLING_TEST_KEY", KEY);
+        command
+    };
+    let (_, answer) = server.post(CHAT, &chat("1+1=?", &json!({"seed": 5})));
+    let expected = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    let key = ["--api-key", "KINDLING_TEST_KEY"];
+    let output = succeeds(talk(&key));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("{expected}\n")
+    );
+
+    let message = fails(talk(&[]));
+    assert!(
+        message.contains("401: the API key is missing or wrong"),
+        "{message}"
+    );
+    let message = fails(talk(&[key[0], key[1], "--model", "gpt"]));
+    assert!(
+        message.contains("the model `gpt` does not exist, expected one of tiny"),
+        "{message}"
+    );
 }

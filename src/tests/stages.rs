@@ -7,13 +7,20 @@
 
 mod bad_input;
 mod configs;
+mod convert;
 mod data;
 mod eval;
 mod experts;
 mod fixture;
+#[expect(dead_code, reason = "its faults are for the tests of downloads")]
+#[path = "../../dataset/tests/prepare/server.rs"]
+mod hub_server;
 mod killed;
+mod launch;
 mod magpie;
 mod pipeline;
+mod prepare;
 mod readme;
 mod recipe;
 mod serve;
+mod server;

@@ -55,7 +55,7 @@ pub struct TrainState {
     pub num_without_progress: usize,
     /// Where the loader goes on.
     pub cursor: serde_json::Value,
-    /// Identity of the training data and of the tokenizer.
+    /// Identity of the training data, the tokenizer and frozen weights.
     pub data_fingerprint: String,
     /// The resolved config of the run.
     pub config: serde_json::Value,

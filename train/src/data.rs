@@ -8,7 +8,7 @@ use dataset::conversations::ConversationsError;
 use dataset::loader::{FiniteBatches, Loader, LoaderConfig, LoaderError};
 use dataset::split::split;
 
-use crate::plan::DataSize;
+use crate::plan::{DataSize, RowKind};
 
 /// Why training data cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +79,10 @@ impl TokenData {
         let size = DataSize {
             num_documents,
             num_held_out,
+            num_dropped: shards.num_dropped(),
             tokens_per_epoch: loader.tokens_per_epoch(),
             rows_per_epoch: loader.rows_per_epoch(),
+            row: RowKind::Packed,
         };
         Ok(Self {
             loader,
@@ -90,6 +92,11 @@ impl TokenData {
             shards,
             config,
         })
+    }
+
+    /// Tokens per row.
+    pub(crate) fn seq_len(&self) -> usize {
+        self.config.seq_len
     }
 
     /// Every document that is trained on, once, in a fixed order.

@@ -4,8 +4,9 @@ use crate::chat_data::read_chat_data;
 use crate::config::SftConfig;
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
+use crate::sampler::PromptKind;
 use crate::start::Start;
-use crate::token_stage::{PromptKind, TokenRun, TokenStage};
+use crate::token_stage::TokenRun;
 
 /// Name of the stage.
 pub const STAGE: &str = "3-full_sft";
@@ -33,22 +34,7 @@ fn prepare(config: &SftConfig) -> Result<TokenRun, TrainError> {
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     let loop_config = config.loop_config();
     let data = read_chat_data(&mut start, &config.data, &loop_config)?;
-    let plan = TrainPlan::new(
-        STAGE,
-        &loop_config,
-        &start.model_config,
-        config.data.seq_len,
-        data.size,
-    )?;
-    let data_fingerprint = data.fingerprint.clone();
-    let tokenizer = start.tokenizer.clone();
-    let mut stage = TokenStage::new(data, tokenizer, PromptKind::Chat, &loop_config);
-    stage.neftune_alpha = config.neftune.alpha;
-    Ok(TokenRun {
-        plan,
-        stage,
-        start,
-        data_fingerprint,
-        loop_config,
-    })
+    let mut run = TokenRun::new(STAGE, PromptKind::Chat, start, data, loop_config)?;
+    run.stage.neftune_alpha = config.neftune.alpha;
+    Ok(run)
 }

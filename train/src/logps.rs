@@ -26,10 +26,20 @@ pub fn routed_token_logps(
 ) -> (Tensor<1>, Vec<(usize, Routing)>) {
     let labels = batch.labels.clone(); // [B * T]
     let (hidden, routings) = routed_hidden(model, batch); // [B, T, D]
+    (hidden_logps(model, hidden, labels), routings)
+}
+
+/// The same of hidden states after the final norm.
+///
+/// # Shapes
+///
+/// - `hidden`: `[B, T, D]`
+/// - `labels`: `[B * T]`
+/// - returns: `[B * T]`, in nats
+pub fn hidden_logps(model: &CausalLm, hidden: Tensor<3>, labels: Tensor<1, Int>) -> Tensor<1> {
     let [rows, len, hidden_size] = hidden.dims();
     let hidden = hidden.reshape([rows * len, hidden_size]); // [B * T, D]
-    let nll = token_cross_entropy(hidden, model.lm_head_weight(), labels); // [B * T]
-    (nll.neg(), routings)
+    token_cross_entropy(hidden, model.lm_head_weight(), labels).neg() // [B * T]
 }
 
 #[cfg(test)]

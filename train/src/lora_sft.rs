@@ -6,8 +6,9 @@ use crate::chat_data::read_chat_data;
 use crate::config::LoraSftConfig;
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
+use crate::sampler::PromptKind;
 use crate::start::{Start, StartError};
-use crate::token_stage::{PromptKind, TokenRun, TokenStage};
+use crate::token_stage::TokenRun;
 
 /// Name of the stage.
 pub const STAGE: &str = "4-lora_sft";
@@ -33,6 +34,7 @@ pub fn run(config: &LoraSftConfig, options: RunOptions) -> Result<Outcome, Train
 
 fn prepare(config: &LoraSftConfig) -> Result<TokenRun, TrainError> {
     config.validate()?;
+    config.train.refuse_curve_inputs()?;
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     let adapters = config.lora.adapters();
     let num_trained =
@@ -40,22 +42,7 @@ fn prepare(config: &LoraSftConfig) -> Result<TokenRun, TrainError> {
     start.lora = Some(adapters);
     let loop_config = config.loop_config();
     let data = read_chat_data(&mut start, &config.data, &loop_config)?;
-    let plan = TrainPlan::new(
-        STAGE,
-        &loop_config,
-        &start.model_config,
-        config.data.seq_len,
-        data.size,
-    )?
-    .with_frozen_weights(num_trained);
-    let data_fingerprint = data.fingerprint.clone();
-    let tokenizer = start.tokenizer.clone();
-    let stage = TokenStage::new(data, tokenizer, PromptKind::Chat, &loop_config);
-    Ok(TokenRun {
-        plan,
-        stage,
-        start,
-        data_fingerprint,
-        loop_config,
-    })
+    let mut run = TokenRun::new(STAGE, PromptKind::Chat, start, data, loop_config)?;
+    run.plan = run.plan.with_frozen_weights(num_trained);
+    Ok(run)
 }

@@ -49,17 +49,9 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
 ///
 /// - returns: `[1]`
 pub fn masked_cross_entropy(model: &CausalLm, batch: BatchTensors) -> Tensor<1> {
-    routed_cross_entropy(model, batch).0
-}
-
-/// The same, and where the routers of the layers that have one sent the tokens.
-pub(crate) fn routed_cross_entropy(
-    model: &CausalLm,
-    batch: BatchTensors,
-) -> (Tensor<1>, Vec<(usize, Routing)>) {
     let labels = batch.labels.clone(); // [B * T]
-    let (hidden, routings) = routed_hidden(model, batch); // [B, T, D]
-    (head_cross_entropy(model, hidden, labels), routings)
+    let (hidden, _) = routed_hidden(model, batch); // [B, T, D]
+    head_cross_entropy(model, hidden, labels)
 }
 
 /// Hidden states after the final norm, `[B, T, D]`, and where routers sent the tokens.

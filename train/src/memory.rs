@@ -16,6 +16,10 @@ const LOGITS_CHUNK_ROWS: u64 = 256;
 const PROGRAM_BYTES: u64 = 96 << 20;
 /// The allocator keeps about this part of what is in use besides, in gaps between buffers.
 const SLACK: u64 = 10;
+/// Tensors of `[S, V]` at once where a student learns from a teacher: the student's logits, their
+/// log-softmax plain and at the temperature, the teacher's log-softmax and its exponential, the
+/// difference of the two, and two gradients.
+const WHOLE_LOGITS: u64 = 8;
 
 /// What decides the memory of a run, besides the model.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,8 @@ pub struct MemoryEstimate {
     pub activations: u64,
     /// Logits of one chunk and their gradient.
     pub logits: u64,
+    /// What the model writes its own training data with: keys and values, logits, a reference.
+    pub rollouts: u64,
     /// The program itself and the data on its way.
     pub program: u64,
     /// What the allocator holds without use.
@@ -103,18 +109,50 @@ impl MemoryEstimate {
             OptimizerKind::AdamW => 2 * num_params,
             OptimizerKind::Muon => 2 * embedding + matrices,
         };
-        let estimate = Self {
+        Self {
             weights: F32 * num_params,
             gradients: F32 * num_params * copies,
             optimizer: F32 * moments,
             activations,
             logits: F32 * 2 * slots.min(LOGITS_CHUNK_ROWS) * model.vocab_size as u64,
+            rollouts: 0,
             program: PROGRAM_BYTES,
             slack: 0,
-        };
+        }
+        .with_slack()
+    }
+
+    /// The estimate of a run that learns from a teacher of this shape, about so many slots at once.
+    ///
+    /// The teacher's weights are held besides, and logits are whole. Their number is counted in the
+    /// formulas of the loss, not measured, as if every slot were trained on.
+    #[must_use]
+    pub fn with_teacher(self, teacher: &ModelConfig, num_slots: u64) -> Self {
         Self {
-            slack: estimate.total() / SLACK,
-            ..estimate
+            weights: self.weights + F32 * teacher.num_params() as u64,
+            logits: F32 * WHOLE_LOGITS * num_slots * teacher.vocab_size as u64,
+            ..self
+        }
+        .with_slack()
+    }
+
+    /// The estimate with the slack that goes with all other purposes.
+    #[must_use]
+    pub(crate) fn with_slack(self) -> Self {
+        let used = Self { slack: 0, ..self };
+        Self {
+            slack: used.total() / SLACK,
+            ..used
+        }
+    }
+
+    /// The same for a run that writes its own training data.
+    #[must_use]
+    pub fn with_rollouts(self, bytes: u64) -> Self {
+        Self {
+            rollouts: bytes,
+            slack: self.slack + bytes / SLACK,
+            ..self
         }
     }
 
@@ -125,9 +163,36 @@ impl MemoryEstimate {
             + self.optimizer
             + self.activations
             + self.logits
+            + self.rollouts
             + self.program
             + self.slack
     }
+}
+
+/// What decides the memory of rollouts, besides the model.
+#[derive(Debug, Clone, Copy)]
+pub struct RolloutInputs {
+    /// Answers written together.
+    pub num_rows: usize,
+    /// Tokens of the longest prompt with its answer.
+    pub seq_len: usize,
+    /// Whether the model that training started from stays beside the one that learns.
+    pub has_reference: bool,
+}
+
+/// Bytes of keys and values (twice while the cache grows) and of the logits of one token per row,
+/// and of the reference's weights.
+pub fn rollout_bytes(model: &ModelConfig, inputs: RolloutInputs) -> u64 {
+    let key = (model.num_key_value_heads * model.head_dim) as u64;
+    let slots = (inputs.num_rows * inputs.seq_len) as u64;
+    let cache = 2 * 2 * key * slots * model.num_hidden_layers as u64;
+    let logits = 2 * (inputs.num_rows * model.vocab_size) as u64;
+    let reference = if inputs.has_reference {
+        model.num_params() as u64
+    } else {
+        0
+    };
+    F32 * (cache + logits + reference)
 }
 
 /// Width of what one network makes of all slots, or each of a token's experts of its share of them.
@@ -137,9 +202,15 @@ fn widest_network(model: &ModelConfig) -> u64 {
         .as_ref()
         .map_or(model.intermediate_size, |experts| {
             let routed = experts.num_experts_per_tok * experts.moe_intermediate_size;
+            let dense = if experts.dense_layers.is_empty() {
+                0
+            } else {
+                model.intermediate_size
+            };
             routed
                 .div_ceil(experts.num_experts)
                 .max(experts.shared_intermediate_size())
+                .max(dense)
         });
     width as u64
 }
@@ -167,5 +238,52 @@ impl fmt::Display for Bytes {
         } else {
             write!(f, "{:.2} GiB", mebibytes / 1024.0)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const INPUTS: MemoryInputs = MemoryInputs {
+        micro_batch_size: 2,
+        seq_len: 8,
+        grad_accumulation_steps: 1,
+        activation_checkpointing: false,
+        optimizer: OptimizerKind::AdamW,
+    };
+
+    fn preset(name: &str) -> ModelConfig {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/model");
+        ModelConfig::load(&folder.join(name)).unwrap()
+    }
+
+    /// By hand: 16 slots keep three widths of the one dense layer, and three more while it is
+    /// differentiated.
+    #[test]
+    fn a_dense_layer_among_experts_counts_at_its_own_width() {
+        let activations = |intermediate_size: usize| {
+            let mut model = preset("v3-198m-moe.json");
+            model.intermediate_size = intermediate_size;
+            model.experts.as_mut().unwrap().dense_layers = vec![0];
+            MemoryEstimate::new(&model, INPUTS).activations
+        };
+        assert_eq!(
+            activations(3432) - activations(2432),
+            4 * 16 * (3 + 3) * 1000
+        );
+    }
+
+    /// By hand: `debug` has 131,456 parameters and 512 tokens; a tenth of everything is slack.
+    #[test]
+    fn a_teacher_is_held_beside_its_student() {
+        let model = preset("debug.json");
+        let alone = MemoryEstimate::new(&model, INPUTS);
+        let taught = alone.with_teacher(&model, 16);
+        assert_eq!(taught.weights - alone.weights, 4 * 131_456);
+        assert_eq!(taught.logits, 4 * 8 * 16 * 512);
+        assert_eq!(taught.slack, (taught.total() - taught.slack) / 10);
     }
 }

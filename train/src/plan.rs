@@ -17,10 +17,35 @@ pub struct DataSize {
     pub num_documents: usize,
     /// Documents held out for validation.
     pub num_held_out: usize,
+    /// Documents that were left out because they have no token.
+    pub num_dropped: u64,
     /// Tokens of one pass over the training documents.
     pub tokens_per_epoch: u64,
-    /// Packed rows of one pass over the training documents.
+    /// Rows of one pass over the training documents.
     pub rows_per_epoch: usize,
+    /// What a row is.
+    pub row: RowKind,
+}
+
+/// What a stage's batches count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// A sequence of packed documents.
+    Packed,
+    /// A question with two answers: two sequences.
+    Pair,
+    /// An answer of the model itself with its prompt.
+    Completion,
+}
+
+impl RowKind {
+    /// Sequences that a row has at most.
+    fn num_sequences(self) -> usize {
+        match self {
+            Self::Packed | Self::Completion => 1,
+            Self::Pair => 2,
+        }
+    }
 }
 
 /// What a run that trains adapters saves against one that trains the weights.
@@ -122,7 +147,7 @@ impl TrainPlan {
         let memory = MemoryEstimate::new(
             model,
             MemoryInputs {
-                micro_batch_size: train.micro_batch_size,
+                micro_batch_size: train.micro_batch_size * data.row.num_sequences(),
                 seq_len,
                 grad_accumulation_steps: train.grad_accumulation_steps,
                 activation_checkpointing: train.activation_checkpointing,
@@ -142,7 +167,7 @@ impl TrainPlan {
             warnings: router_warnings(model, &config.router),
             adapters: None,
             data,
-            slots_per_step: (rows_per_step * seq_len) as u64,
+            slots_per_step: (rows_per_step * data.row.num_sequences() * seq_len) as u64,
             total_tokens: num_steps.map(|steps| (steps as f64 * tokens_per_step).round() as u64),
             epochs: num_steps.map(|steps| steps as f64 / steps_per_epoch),
             num_checkpoints: num_steps.map_or(1, |steps| {
@@ -172,7 +197,15 @@ impl TrainPlan {
         let num_kept = self.disk_bytes / self.checkpoint_bytes.max(1);
         self.checkpoint_bytes = share(self.memory.weights) + self.memory.optimizer;
         self.memory.weights += share(self.memory.weights);
+        self.memory = self.memory.with_slack();
         self.disk_bytes = self.checkpoint_bytes * num_kept;
+        self
+    }
+
+    /// The plan of a run that learns from a teacher of this shape, about so many slots at once.
+    #[must_use]
+    pub fn with_teacher(mut self, teacher: &ModelConfig, num_slots: u64) -> Self {
+        self.memory = self.memory.with_teacher(teacher, num_slots);
         self
     }
 }
@@ -195,22 +228,41 @@ impl fmt::Display for TrainPlan {
             let trained = grouped(adapters.num_params);
             row("  trained", format!("{trained} in adapters ({share:.2} %)"))?;
         }
-        row(
-            "data",
-            format!(
+        let mut data = match self.data.row {
+            RowKind::Packed => format!(
                 "{} documents, {} tokens in {} rows; {} documents held out",
                 grouped(self.data.num_documents as u64),
                 grouped(self.data.tokens_per_epoch),
                 grouped(self.data.rows_per_epoch as u64),
                 grouped(self.data.num_held_out as u64),
             ),
-        )?;
+            RowKind::Pair => format!(
+                "{} pairs of {} tokens; {} pairs held out",
+                grouped(self.data.num_documents as u64),
+                grouped(self.data.tokens_per_epoch),
+                grouped(self.data.num_held_out as u64),
+            ),
+            RowKind::Completion => format!(
+                "{} prompts, {} answers to learn from; {} prompts held out",
+                grouped(self.data.num_documents as u64),
+                grouped(self.data.rows_per_epoch as u64),
+                grouped(self.data.num_held_out as u64),
+            ),
+        };
+        if self.data.num_dropped > 0 {
+            let _ = write!(data, ", {} without a token", grouped(self.data.num_dropped));
+        }
+        row("data", data)?;
         row("length", self.length.to_string())?;
         match self.end {
             End::Step(steps) => row("steps", grouped(steps as u64))?,
             End::Secs(secs) => row("steps", format!("as many as fit into {secs:.0} s"))?,
         }
-        row("tokens per step", grouped(self.slots_per_step))?;
+        let most = match self.data.row {
+            RowKind::Packed => "",
+            RowKind::Pair | RowKind::Completion => " at most",
+        };
+        row("tokens per step", grouped(self.slots_per_step) + most)?;
         if let (Some(tokens), Some(epochs)) = (self.total_tokens, self.epochs) {
             row(
                 "tokens",
@@ -238,7 +290,8 @@ impl fmt::Display for TrainPlan {
             let _ = write!(memory, ", {full} if all weights were trained");
         }
         row("memory", memory)?;
-        for (name, bytes) in [
+        let rollouts = Some(("  rollouts", self.memory.rollouts));
+        let parts = [
             ("  weights", self.memory.weights),
             ("  gradients", self.memory.gradients),
             ("  optimizer", self.memory.optimizer),
@@ -246,7 +299,11 @@ impl fmt::Display for TrainPlan {
             ("  logits", self.memory.logits),
             ("  program", self.memory.program),
             ("  slack", self.memory.slack),
-        ] {
+        ];
+        for (name, bytes) in parts
+            .into_iter()
+            .chain(rollouts.filter(|(_, bytes)| *bytes > 0))
+        {
             row(name, Bytes(bytes).to_string())?;
         }
         for warning in &self.warnings {

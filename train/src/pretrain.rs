@@ -8,8 +8,9 @@ use crate::config::PretrainConfig;
 use crate::data::{DataError, TokenData};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, RunOptions, TrainError};
+use crate::sampler::PromptKind;
 use crate::start::Start;
-use crate::token_stage::{PromptKind, TokenRun, TokenStage};
+use crate::token_stage::TokenRun;
 
 /// Name of the stage.
 pub const STAGE: &str = "1-pretrain";
@@ -57,21 +58,11 @@ fn prepare(config: &PretrainConfig) -> Result<TokenRun, TrainError> {
         rows,
     )?;
     let loop_config = config.loop_config();
-    let plan = TrainPlan::new(
+    Ok(TokenRun::new(
         STAGE,
-        &loop_config,
-        &start.model_config,
-        config.data.seq_len,
-        data.size,
-    )?;
-    let data_fingerprint = data.fingerprint.clone();
-    let tokenizer = start.tokenizer.clone();
-    let stage = TokenStage::new(data, tokenizer, PromptKind::Text, &loop_config);
-    Ok(TokenRun {
-        plan,
-        stage,
+        PromptKind::Text,
         start,
-        data_fingerprint,
+        data,
         loop_config,
-    })
+    )?)
 }

@@ -13,13 +13,17 @@ use burn::prelude::*;
 use burn::tensor::Gradients;
 use model::CausalLm;
 
-use crate::loss::{BatchTensors, head_cross_entropy};
-use crate::stage::SummedGradients;
+use crate::loss::BatchTensors;
+use crate::stage::{Metrics, SummedGradients};
 
-/// Summed loss of a batch and its gradients, with layers recomputed in the backward pass.
+/// Summed loss of a batch, made by `loss_of` from hidden states and labels, and its gradients, with layers recomputed in the backward pass.
 ///
 /// The same numbers as a plain backward pass gives.
-pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> SummedGradients {
+pub(crate) fn recomputing_gradients(
+    model: &CausalLm,
+    batch: BatchTensors,
+    loss_of: impl FnOnce(Tensor<3>, Tensor<1, Int>) -> Tensor<1>,
+) -> SummedGradients {
     let BatchTensors {
         input_ids,
         positions,
@@ -44,7 +48,7 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
         sum.accumulate(model, GradientsParams::from_grads(grads, model));
     };
     let leaf = Tensor::from_inner(x).require_grad(); // [B, T, D]
-    let loss = head_cross_entropy(model, model.norm.forward(leaf.clone()), labels); // [1]
+    let loss = loss_of(model.norm.forward(leaf.clone()), labels); // [1]
     let mut grads = loss.backward();
     let mut upstream = gradient_of(&leaf, &mut grads); // [B, T, D]
     collect(grads);
@@ -76,6 +80,7 @@ pub(crate) fn recomputing_gradients(model: &CausalLm, batch: BatchTensors) -> Su
         loss: loss.inner(),
         grads: sum.grads(),
         routing,
+        metrics: Metrics::new(),
     }
 }
 

@@ -54,6 +54,17 @@ impl RouterTerms {
         }
     }
 
+    /// The same where the summed loss has `num_terms` terms, not one per trained token.
+    #[must_use]
+    pub(crate) fn weighing(mut self, num_terms: usize) -> Self {
+        let weights = &mut self.tokens.row_weights;
+        let share = num_terms as f32 / weights.iter().sum::<f32>().max(1.0);
+        for weight in weights {
+            *weight *= share;
+        }
+        self
+    }
+
     /// What a layer's routing adds to the summed loss, `[1]`, if anything, and its work.
     pub fn judge(
         &self,

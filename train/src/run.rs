@@ -16,6 +16,7 @@ use crate::checkpoint::{self, CheckpointError, TrainState};
 use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
 use crate::data::DataError;
 use crate::distill::TeacherError;
+use crate::dpo::ReferenceError;
 use crate::examiner::Examiner;
 use crate::export::{ADAPTER, ExportError, export};
 use crate::optimizer::Optimizer;
@@ -26,6 +27,7 @@ use crate::stage::{Stage, StageError};
 use crate::start::{Start, StartError};
 use crate::trainer::{LoopEnd, LoopError, Trainer, TrainerParts};
 use crate::validate::HeldOutLoss;
+use crate::weights::fingerprint;
 
 /// How a run is started, besides its config.
 #[derive(Debug, Clone)]
@@ -95,6 +97,9 @@ pub enum TrainError {
     /// The teacher cannot be used.
     #[error(transparent)]
     Teacher(#[from] TeacherError),
+    /// What the reference answered cannot be kept.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// The run's folder cannot be used.
     #[error(transparent)]
     RunFolder(#[from] RunFolderError),
@@ -107,9 +112,11 @@ pub enum TrainError {
         /// Fields that differ, with both values.
         differences: Vec<FieldDifference>,
     },
-    /// The data or the tokenizer are not those that the checkpoint was made with.
+    /// The data, the tokenizer or weights that are not trained are not those that the checkpoint
+    /// was made with.
     #[error(
-        "cannot resume: the training data or the tokenizer changed since the checkpoint was saved"
+        "cannot resume: the training data, the tokenizer or frozen weights changed since the \
+         checkpoint was saved"
     )]
     OtherData,
     /// The run's reports cannot be opened.
@@ -139,6 +146,7 @@ pub(crate) struct Prepared<S> {
     pub(crate) plan: TrainPlan,
     pub(crate) stage: S,
     pub(crate) start: Start,
+    /// Identity of the data, the tokenizer and whatever else a resumed run must find unchanged.
     pub(crate) data_fingerprint: String,
     pub(crate) loop_config: LoopConfig,
     pub(crate) config_json: Value,
@@ -152,6 +160,17 @@ pub(crate) fn run<S: Stage>(
     on_start: impl FnOnce(&mut Prepared<S>, &CausalLm, &RunFolder) -> Result<(), TrainError>,
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
+    // Whatever may be wrong with the start is found out before an earlier run is overwritten.
+    let device = options.device.autodiff();
+    let seed = prepared.loop_config.train.seed;
+    let noise_std = prepared.loop_config.router.noise_std;
+    let model = prepared.start.model(seed, &device)?;
+    let mut model = model.with_router_noise(noise_std, seed);
+    if prepared.start.lora.is_some() {
+        // Checkpoints hold the adapters alone: what they stand beside must not change either.
+        let frozen = fingerprint(&model);
+        prepared.data_fingerprint = format!("{} {frozen}", prepared.data_fingerprint);
+    }
     let folder = RunFolder::open(&options.out_dir, options.if_exists)?;
     let checkpoint = checkpoint::newest(folder.path())?;
     let state = match &checkpoint {
@@ -162,11 +181,6 @@ pub(crate) fn run<S: Stage>(
             prepared.config_json.clone(),
         ),
     };
-    let device = options.device.autodiff();
-    let seed = prepared.loop_config.train.seed;
-    let noise_std = prepared.loop_config.router.noise_std;
-    let model = prepared.start.model(seed, &device)?;
-    let mut model = model.with_router_noise(noise_std, seed);
     let mut optimizer = Optimizer::new(prepared.loop_config.optimizer.clone());
     if let Some(checkpoint) = &checkpoint {
         model = checkpoint::load_weights(checkpoint, &state, model, &mut optimizer, &device)?;

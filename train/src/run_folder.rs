@@ -5,19 +5,24 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Names of everything a run may leave in its folder, besides the checkpoints.
-const ARTEFACTS: [&str; 11] = [
+const ARTEFACTS: [&str; 13] = [
     "config.toml",
     "plan.txt",
     "metrics.jsonl",
     "events",
     "loss.png",
+    "experts.png",
     "latest",
     "best",
     "final",
     "adapter",
     "summary.json",
+    "started_from.txt",
     "curve_inputs",
 ];
+/// Names of what others leave beside a run about its model. They go with the run, but are none:
+/// `out/eval` holds results of models without one.
+const ABOUT_THE_MODEL: [&str; 3] = ["eval", "report.html", "report.md"];
 const LOCK: &str = "lock";
 
 /// What to do with a folder that already holds a run.
@@ -86,7 +91,9 @@ impl RunFolder {
         fs::create_dir_all(path).map_err(|source| io_error("cannot be created", path, source))?;
         let lock = lock(path)?;
         if holds_a_run && if_exists == IfExists::Overwrite {
-            for artefact in artefacts(path)? {
+            let about = ABOUT_THE_MODEL.map(|name| path.join(name));
+            let about = about.into_iter().filter(|path| path.exists());
+            for artefact in artefacts(path)?.into_iter().chain(about) {
                 remove(&artefact)?;
             }
         }
@@ -225,24 +232,50 @@ mod tests {
         );
     }
 
-    /// Overwriting removes what runs make and nothing else: `--out` may name any folder.
+    fn names(path: &Path) -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Overwriting removes what runs make, with what was found out about their models, and nothing
+    /// else: `--out` may name any folder.
     #[test]
     fn overwriting_leaves_foreign_files_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
-        for name in ["config.toml", "thesis.tex", "step_notes.md"] {
+        let files = [
+            "config.toml",
+            "experts.png",
+            "report.html",
+            "report.md",
+            "started_from.txt",
+            "step_notes.md",
+            "thesis.tex",
+        ];
+        for name in files {
             fs::write(path.join(name), "x").unwrap();
         }
-        for name in ["step_000010", ".writing-step_000020", "photos"] {
+        for name in ["step_000010", ".writing-step_000020", "eval", "photos"] {
             fs::create_dir(path.join(name)).unwrap();
         }
         RunFolder::open(path, IfExists::Overwrite).unwrap();
-        let mut left: Vec<_> = fs::read_dir(path)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["lock", "photos", "step_notes.md", "thesis.tex"]);
+        assert_eq!(
+            names(path),
+            ["lock", "photos", "step_notes.md", "thesis.tex"]
+        );
+    }
+
+    /// Scores of models that have no run are kept in `out/eval`, and `out` holds no run for that.
+    #[test]
+    fn results_alone_are_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("eval")).unwrap();
+        drop(RunFolder::open(dir.path(), IfExists::Refuse).unwrap());
+        drop(RunFolder::open(dir.path(), IfExists::Overwrite).unwrap());
+        assert_eq!(names(dir.path()), ["eval", "lock"]);
     }
 
     /// Two runs in one folder would tear each other's checkpoints apart.

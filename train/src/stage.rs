@@ -1,6 +1,9 @@
 //! What a stage hands to the training loop: batches, their loss, and ways to look at the model.
+//!
+//! Axis letters: `B` batch, `T` positions, `D` hidden size.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use burn::optim::GradientsParams;
 use burn::prelude::*;
@@ -10,8 +13,9 @@ use model::CausalLm;
 use model::generate::GenerateError;
 use serde_json::Value;
 
-use crate::loss::{BatchTensors, routed_cross_entropy};
+use crate::loss::{BatchTensors, head_cross_entropy, routed_hidden};
 use crate::recompute::recomputing_gradients;
+use crate::reward::RewardError;
 use crate::routing::LayerRouting;
 use crate::validate::HeldOutLoss;
 
@@ -30,9 +34,27 @@ pub enum StageError {
     /// A prompt cannot be continued.
     #[error(transparent)]
     Sample(#[from] GenerateError),
+    /// An answer of the model has no reward.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
     /// The batches asked for by `train.dump_curve_inputs` cannot be written.
     #[error("the batches for train.dump_curve_inputs cannot be written")]
     CurveInputs(#[source] io::Error),
+}
+
+/// Named numbers besides the loss, the most telling first: the terminal shows that one.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// Adds the numbers of another batch, name by name.
+pub(crate) fn add_metrics(sums: &mut Metrics, batch: Metrics) {
+    if sums.is_empty() {
+        *sums = batch;
+        return;
+    }
+    for ((name, sum), (other, value)) in sums.iter_mut().zip(batch) {
+        debug_assert_eq!(*name, other, "batches of one stage");
+        *sum += value;
+    }
 }
 
 /// Loss and gradients of one micro-batch, summed over what is trained on.
@@ -43,12 +65,30 @@ pub struct SummedGradients {
     pub grads: GradientsParams,
     /// Work of the experts, layer by layer; nothing where there are none.
     pub routing: Vec<LayerRouting>,
+    /// Other numbers of the batch, summed over the same terms as the loss.
+    pub metrics: Metrics,
 }
 
 /// Rows, batches and loss of one kind of training.
 pub trait Stage {
     /// What one forward and backward pass works on.
     type Batch;
+
+    /// Makes what the next step's micro-batches are drawn from, where the model itself makes it.
+    ///
+    /// `on_progress` is told how much of how much is made. When it breaks off, nothing is made: the
+    /// step is not taken then, and the place in the data stays that of the last one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    fn begin_step(
+        &mut self,
+        _model: &CausalLm,
+        _on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(), StageError> {
+        Ok(())
+    }
 
     /// The next micro-batch; data never ends, it starts another pass.
     ///
@@ -111,11 +151,25 @@ pub fn gradients_of_tokens(
     batch: BatchTensors,
     recomputes: bool,
 ) -> SummedGradients {
+    gradients_of_hidden(model, batch, recomputes, |hidden, labels| {
+        head_cross_entropy(model, hidden, labels)
+    })
+}
+
+/// The same for any loss of the hidden states after the final norm, `[B, T, D]`, and of the labels,
+/// `[B * T]`.
+pub fn gradients_of_hidden(
+    model: &CausalLm,
+    batch: BatchTensors,
+    recomputes: bool,
+    loss_of: impl FnOnce(Tensor<3>, Tensor<1, Int>) -> Tensor<1>,
+) -> SummedGradients {
     if recomputes {
-        return recomputing_gradients(model, batch);
+        return recomputing_gradients(model, batch, loss_of);
     }
-    let router = batch.router.clone();
-    let (loss, routings) = routed_cross_entropy(model, batch); // [1]
+    let (router, labels) = (batch.router.clone(), batch.labels.clone()); // [B * T]
+    let (hidden, routings) = routed_hidden(model, batch); // [B, T, D]
+    let loss = loss_of(hidden, labels); // [1]
     let (added, routing) = match router {
         Some(terms) => terms.judge_all(model, &routings),
         None => (None, Vec::new()),
@@ -129,5 +183,6 @@ pub fn gradients_of_tokens(
         loss: loss.inner(),
         grads,
         routing,
+        metrics: Metrics::new(),
     }
 }

@@ -120,6 +120,14 @@ impl Start {
         Ok(())
     }
 
+    /// The same with the weights alone.
+    pub(crate) fn without_adapters(&self) -> Self {
+        Self {
+            lora: None,
+            ..self.clone()
+        }
+    }
+
     /// The weights: those of the folder, those of a dense model in every expert, or random ones that
     /// follow from the seed.
     pub(crate) fn model(&self, seed: u64, device: &Device) -> Result<CausalLm, StartError> {

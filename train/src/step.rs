@@ -1,5 +1,6 @@
 //! One optimizer step: micro-batches summed, weighted by tokens, clipped, applied.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::guard::{SkipReason, skip_reason};
 use crate::loss::read_scalars;
 use crate::optimizer::Optimizer;
 use crate::routing::{LayerRouting, add_work};
-use crate::stage::{Stage, StageError};
+use crate::stage::{Metrics, Stage, StageError, add_metrics};
 
 /// Loss and gradients of a step's micro-batches, summed over everything that is trained on.
 ///
@@ -31,10 +32,12 @@ pub struct SummedStep {
     grads: GradientsParams,
     /// Work of the experts, layer by layer; nothing where there are none.
     pub routing: Vec<LayerRouting>,
+    metric_sums: Metrics,
 }
 
 impl SummedStep {
-    /// Runs a step's micro-batches; `None` when `stop` was set before all were done.
+    /// Runs a step's micro-batches; `None` when `stop` was set before all were done. `on_progress` is
+    /// told how much is made of what the model itself makes for them.
     ///
     /// # Errors
     ///
@@ -44,11 +47,23 @@ impl SummedStep {
         model: &CausalLm,
         num_micro_batches: usize,
         stop: &AtomicBool,
+        mut on_progress: impl FnMut(usize, usize),
     ) -> Result<Option<Self>, StageError> {
         let mut sum = GradientsAccumulator::new();
         let mut losses = Vec::new();
         let mut routing = Vec::new();
-        let (mut tokens, mut supervised, mut data_wait_secs) = (0, 0, 0.0);
+        let mut metric_sums = Metrics::new();
+        let (mut tokens, mut supervised) = (0, 0);
+        let waiting = Instant::now();
+        stage.begin_step(model, &mut |done, total| {
+            on_progress(done, total);
+            if stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        let mut data_wait_secs = waiting.elapsed().as_secs_f64();
         for _ in 0..num_micro_batches {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -64,6 +79,7 @@ impl SummedStep {
                 losses.push(summed.loss); // [1]
                 sum.accumulate(model, summed.grads);
                 add_work(&mut routing, summed.routing);
+                add_metrics(&mut metric_sums, summed.metrics);
             }
         }
         let mut grads = sum.grads();
@@ -75,6 +91,7 @@ impl SummedStep {
             norm_of_sum: global_grad_norm(model, &mut grads),
             grads,
             routing,
+            metric_sums,
         }))
     }
 
@@ -102,6 +119,13 @@ impl SummedStep {
     /// Mean loss per supervised token, in nats.
     pub fn loss(&self) -> f64 {
         self.loss_sum / self.supervised as f64
+    }
+
+    /// Means of the stage's other numbers.
+    pub fn metrics(&self) -> Metrics {
+        let sums = self.metric_sums.iter();
+        sums.map(|(name, sum)| (*name, sum / self.supervised as f64))
+            .collect()
     }
 
     /// Norm of the mean loss's gradient, before clipping.

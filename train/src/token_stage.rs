@@ -4,20 +4,17 @@
 //!
 //! Axis letters: `B` batch, `T` positions, `D` hidden size.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use burn::module::Module;
 use burn::prelude::*;
+use dataset::Tokenizer;
 use dataset::batch::TokenBatch;
 use dataset::loader::{Loader, LoaderCursor, Prefetcher};
-use dataset::{Message, RenderOptions, Tokenizer};
 use model::CausalLm;
-use model::generate::{GenerateConfig, Prompt, generate};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::{FieldDocs, LoopConfig, RouterSection, SamplesSection, commented_toml};
+use crate::config::{ConfigError, FieldDocs, LoopConfig, RouterSection, commented_toml};
 use crate::curve_inputs::{CURVE_INPUTS, CurveInputs};
 use crate::data::{HeldOut, TokenData};
 use crate::export::write_folder;
@@ -27,21 +24,13 @@ use crate::plan::TrainPlan;
 use crate::routing::RouterTerms;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run};
 use crate::run_folder::RunFolder;
+use crate::sampler::{PromptKind, Sampler};
 use crate::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
 use crate::start::Start;
 use crate::validate::{HeldOutLoss, score_batches};
 
 /// Batches made ahead of the one that is trained on.
 const PREFETCH_DEPTH: usize = 2;
-
-/// What a sample's prompt is to the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PromptKind {
-    /// The beginning of a document.
-    Text,
-    /// A user's turn.
-    Chat,
-}
 
 /// Rows as they come: the loader itself until the first batch, then a thread that runs ahead.
 #[derive(Debug)]
@@ -59,9 +48,7 @@ pub(crate) struct TokenStage {
     rows_per_epoch: usize,
     held_out: Option<HeldOut>,
     max_validation_batches: usize,
-    tokenizer: Arc<Tokenizer>,
-    prompt_kind: PromptKind,
-    samples: SamplesSection,
+    sampler: Sampler,
     seed: u64,
     recomputes: bool,
     router: RouterSection,
@@ -84,9 +71,12 @@ impl TokenStage {
             feed: Feed::Waiting(Box::new(data.loader)),
             held_out: data.held_out,
             max_validation_batches: config.validation.max_batches,
-            tokenizer,
-            prompt_kind,
-            samples: config.samples.clone(),
+            sampler: Sampler {
+                tokenizer,
+                prompt_kind,
+                samples: config.samples.clone(),
+                seed: config.train.seed,
+            },
             seed: config.train.seed,
             recomputes: config.train.activation_checkpointing,
             router: config.router.clone(),
@@ -102,28 +92,8 @@ impl TokenStage {
     }
 
     /// A number for the present micro-batch that is the same in a resumed run.
-    fn pass_number(&self) -> u64 {
+    pub(crate) fn pass_number(&self) -> u64 {
         (self.cursor.epoch << 32) + self.cursor.row + 1
-    }
-
-    fn prompt_ids(&self, prompt: &str) -> Result<Vec<u32>, StageError> {
-        let text_ids = || {
-            let ids = self.tokenizer.encode_ordinary(prompt);
-            self.tokenizer.bos_id().into_iter().chain(ids).collect()
-        };
-        match (self.prompt_kind, self.tokenizer.chat_template()) {
-            (PromptKind::Chat, Some(template)) => {
-                let options = RenderOptions {
-                    add_generation_prompt: true,
-                    ..RenderOptions::default()
-                };
-                let spans = template
-                    .render_spans(&[Message::new("user", prompt)], &options)
-                    .map_err(StageError::Prompt)?;
-                Ok(self.tokenizer.encode_spans(&spans).ids)
-            }
-            _ => Ok(text_ids()),
-        }
     }
 }
 
@@ -151,7 +121,7 @@ impl Stage for TokenStage {
     }
 
     fn teaches_chat(&self) -> bool {
-        self.prompt_kind == PromptKind::Chat
+        self.sampler.prompt_kind == PromptKind::Chat
     }
 
     fn num_tokens(&self, batch: &TokenBatch) -> usize {
@@ -172,9 +142,9 @@ impl Stage for TokenStage {
             let noise = embedding_noise(self.neftune_alpha, shape, self.seed, pass);
             tensors.noise = Some(Tensor::from_data(noise, &device)); // [B, T, D]
         }
-        model.dropout_pass().begin(self.pass_number());
+        model.training_pass().begin(self.pass_number());
         let gradients = gradients_of_tokens(model, tensors, self.recomputes);
-        model.dropout_pass().end();
+        model.training_pass().end();
         gradients
     }
 
@@ -213,23 +183,7 @@ impl Stage for TokenStage {
     }
 
     fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError> {
-        let config = GenerateConfig {
-            do_sample: self.samples.temperature > 0.0,
-            temperature: self.samples.temperature,
-            eos_token_id: self.tokenizer.eos_id().into_iter().collect(),
-            ..GenerateConfig::greedy(self.samples.max_new_tokens)
-        };
-        let prompt = Prompt {
-            input_ids: self.prompt_ids(prompt)?,
-            seed: self.seed,
-        };
-        let completions = generate(&model.valid(), &[prompt], &config, |_, _| {
-            ControlFlow::Continue(())
-        })?;
-        Ok(completions
-            .iter()
-            .map(|completion| self.tokenizer.decode(&completion.token_ids, true))
-            .collect())
+        self.sampler.sample(model, prompt)
     }
 }
 
@@ -244,6 +198,32 @@ pub(crate) struct TokenRun {
 }
 
 impl TokenRun {
+    /// A run of the stage `name` at the beginning of its data.
+    pub(crate) fn new(
+        name: &'static str,
+        prompt_kind: PromptKind,
+        start: Start,
+        data: TokenData,
+        loop_config: LoopConfig,
+    ) -> Result<Self, ConfigError> {
+        let plan = TrainPlan::new(
+            name,
+            &loop_config,
+            &start.model_config,
+            data.seq_len(),
+            data.size,
+        )?;
+        let data_fingerprint = data.fingerprint.clone();
+        let tokenizer = start.tokenizer.clone();
+        Ok(Self {
+            plan,
+            stage: TokenStage::new(data, tokenizer, prompt_kind, &loop_config),
+            start,
+            data_fingerprint,
+            loop_config,
+        })
+    }
+
     /// Trains to the end, or until a stop is requested, and exports the model.
     pub(crate) fn run<C: Serialize + FieldDocs>(
         self,

@@ -161,7 +161,10 @@ impl<S: Stage> Trainer<S> {
         let lr = self.schedule.lr_at(self.position());
         let num_micro_batches = self.config.train.grad_accumulation_steps;
         let model = here(self.model.as_ref());
-        let summed = SummedStep::new(&mut self.stage, model, num_micro_batches, &self.stop)?;
+        let (stage, stop, reporter) = (&mut self.stage, &self.stop, &self.reporter);
+        let summed = SummedStep::new(stage, model, num_micro_batches, stop, |done, total| {
+            reporter.show_rollout(done, total);
+        })?;
         // What a stop interrupts is dropped: the checkpoint goes on from the step's beginning.
         let Some(summed) = summed else {
             return Ok(None);
@@ -169,6 +172,7 @@ impl<S: Stage> Trainer<S> {
         let (tokens, supervised) = (summed.tokens as u64, summed.supervised as u64);
         let (loss, grad_norm) = (summed.loss(), summed.grad_norm());
         let data_wait_secs = summed.data_wait_secs;
+        let metrics = summed.metrics();
         let experts = ExpertsReport::new(self.state.step as u64 + 1, supervised, &summed.routing);
         self.apply_or_skip(summed, lr)?;
         self.last_experts = experts;
@@ -195,6 +199,7 @@ impl<S: Stage> Trainer<S> {
             secs: started.elapsed().as_secs_f64(),
             data_wait_secs,
             skipped: self.state.skipped.total as u64,
+            metrics,
         }))
     }
 
@@ -215,7 +220,7 @@ impl<S: Stage> Trainer<S> {
 
     /// The last validation of this process.
     pub fn last_validation(&self) -> Option<HeldOutLoss> {
-        self.last_validation
+        self.last_validation.clone()
     }
 
     /// Completes the reports and gives the folder and the model back.
@@ -288,11 +293,11 @@ impl<S: Stage> Trainer<S> {
         let Some(held_out) = self.stage.validate(model)? else {
             return Ok(false);
         };
-        self.last_validation = Some(held_out);
         self.reporter.record_validation(&ValidationReport {
             step: self.state.step as u64,
             loss: held_out.loss,
             bits_per_byte: held_out.bits_per_byte,
+            metrics: held_out.metrics.clone(),
         });
         self.validated_step = Some(self.state.step);
         // A loss that is not finite is never the best: no later one would be lower than NaN.
@@ -305,6 +310,7 @@ impl<S: Stage> Trainer<S> {
         } else {
             self.state.num_without_progress += 1;
         }
+        self.last_validation = Some(held_out);
         Ok(is_best)
     }
 

@@ -5,14 +5,18 @@ use dataset::batch::TokenBatch;
 use model::CausalLm;
 
 use crate::loss::{masked_cross_entropy, read_scalars, to_device};
+use crate::stage::Metrics;
 
 /// Loss of a model on a held-out split.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HeldOutLoss {
-    /// Mean negative log-likelihood per trained token, in nats.
+    /// Mean loss per trained token, or per pair of answers.
     pub loss: f64,
     /// Negative log-likelihood per UTF-8 byte of text, in bits: comparable between tokenizers.
-    pub bits_per_byte: f64,
+    /// `None` where the loss is no likelihood of text.
+    pub bits_per_byte: Option<f64>,
+    /// Other numbers of the held-out split.
+    pub metrics: Metrics,
 }
 
 impl HeldOutLoss {
@@ -22,7 +26,8 @@ impl HeldOutLoss {
     pub fn new(nll_sum: f64, num_supervised: usize, num_bytes: f64) -> Self {
         Self {
             loss: nll_sum / num_supervised as f64,
-            bits_per_byte: nll_sum / std::f64::consts::LN_2 / num_bytes,
+            bits_per_byte: Some(nll_sum / std::f64::consts::LN_2 / num_bytes),
+            metrics: Metrics::new(),
         }
     }
 }
@@ -57,6 +62,6 @@ mod tests {
         let (vocab_size, num_tokens, num_bytes) = (64.0f64, 30, 90.0);
         let scored = HeldOutLoss::new(vocab_size.ln() * 30.0, num_tokens, num_bytes);
         assert!((scored.loss - 64.0f64.ln()).abs() < 1e-12);
-        assert!((scored.bits_per_byte - 6.0 * 30.0 / 90.0).abs() < 1e-12);
+        assert!((scored.bits_per_byte.unwrap() - 6.0 * 30.0 / 90.0).abs() < 1e-12);
     }
 }

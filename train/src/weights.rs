@@ -12,6 +12,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::DType;
+use model::CausalLm;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -58,6 +59,43 @@ pub enum WeightsError {
 /// Writes a model's parameters; returns the file's SHA-256.
 pub(crate) fn save_model<M: Module>(path: &Path, model: &M) -> Result<String, WeightsError> {
     write_tensors(path, trained_tensors(model))
+}
+
+/// SHA-256 of a model's shape and of all its parameters but adapters: of what training adapters, or
+/// learning from the model, takes as given.
+pub(crate) fn fingerprint(model: &CausalLm) -> String {
+    let shape = serde_json::to_vec(model.config()).expect("a config is strings and numbers");
+    let mut fingerprinter = Fingerprinter {
+        path: Vec::new(),
+        hasher: Sha256::new_with_prefix(shape),
+    };
+    model.visit(&mut fingerprinter);
+    hex(&fingerprinter.hasher.finalize())
+}
+
+/// Walk over a model that hashes what adapters leave as it is.
+struct Fingerprinter {
+    path: Vec<String>,
+    hasher: Sha256,
+}
+
+impl ModuleVisitor for Fingerprinter {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.join(".");
+        if !is_adapter(&name) {
+            self.hasher.update(name.as_bytes());
+            let data = param.val().into_data().convert::<f32>();
+            self.hasher.update(data.as_bytes());
+        }
+    }
 }
 
 /// A model's parameters but those that adapters keep frozen.
@@ -337,6 +375,7 @@ impl HashingWriter {
 }
 
 /// Bytes as lower-case hexadecimal digits.
+
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).expect("four bits are one digit");
     bytes

@@ -29,12 +29,14 @@ fn run(dir: &Path, steps: std::ops::RangeInclusive<u64>, resume_from: Option<u64
             secs: 2.0,
             data_wait_secs: 0.5,
             skipped: 0,
+            metrics: vec![("rewards/margins", 0.25)],
         });
     }
     reporter.record_validation(&ValidationReport {
         step: last,
         loss,
-        bits_per_byte: 1.5,
+        bits_per_byte: Some(1.5),
+        metrics: Vec::new(),
     });
     reporter.record_sample(&SampleReport {
         step: last,

@@ -205,7 +205,7 @@ fn write_shard(
         ..file.source.clone()
     };
     let documents = Documents::open(&[source])?;
-    let mut writer = ShardWriter::create(folder, key, tokenizer.vocab_size(), false)?;
+    let mut writer = ShardWriter::create(folder, key, tokenizer.vocab_size())?;
     let mut done_bytes = 0;
     thread::scope(|scope| {
         for batch in read_ahead(scope, documents) {

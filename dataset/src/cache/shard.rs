@@ -8,7 +8,8 @@
 //! | `tokens.bin` | ids of all documents, as `u16` if the vocabulary allows, else as `u32` |
 //! | `offsets.bin` | where each document begins among them, and the end: `u64` |
 //! | `bytes.bin` | size of each document's text in UTF-8 bytes: `u32` |
-//! | `trained.bin` | one bit per token, lowest first: is it to be learnt; absent if all are |
+//!
+//! All of its tokens are to be learnt. Conversations, of which only some are, are held in memory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,7 +31,6 @@ pub(super) const HEADER: &str = "shard.json";
 pub(super) const TOKENS: &str = "tokens.bin";
 pub(super) const OFFSETS: &str = "offsets.bin";
 pub(super) const BYTES: &str = "bytes.bin";
-pub(super) const TRAINED: &str = "trained.bin";
 
 /// What `shard.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,8 @@ pub(super) struct Shard {
     tokens: Data,
     offsets: Data,
     bytes: Data,
-    trained: Option<Data>,
+    /// One bit per token, lowest first: is it to be learnt; `None` if all are.
+    marks: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -98,13 +99,13 @@ impl Shard {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        let trained = has_marks.then(|| Data::Memory(std::mem::take(&mut layout.marks)));
+        let marks = has_marks.then(|| std::mem::take(&mut layout.marks));
         Self {
             header: layout.header(hex(&hasher.finalize()), BTreeMap::new()),
             tokens: Data::Memory(tokens),
             offsets: Data::Memory(offsets),
             bytes: Data::Memory(bytes),
-            trained,
+            marks,
         }
     }
 
@@ -128,17 +129,12 @@ impl Shard {
         let tokens = open(TOKENS, header.num_tokens * header.id_bytes as u64)?;
         let offsets = open(OFFSETS, (header.num_documents + 1) * 8)?;
         let bytes = open(BYTES, header.num_documents * 4)?;
-        let trained = if header.checksums.contains_key(TRAINED) {
-            Some(open(TRAINED, header.num_tokens.div_ceil(8))?)
-        } else {
-            None
-        };
         Ok(Self {
             header,
             tokens,
             offsets,
             bytes,
-            trained,
+            marks: None,
         })
     }
 
@@ -187,11 +183,11 @@ impl Shard {
     }
 
     pub(super) fn has_marks(&self) -> bool {
-        self.trained.is_some()
+        self.marks.is_some()
     }
 
     pub(super) fn trained(&self, tokens: Range<u64>) -> Option<Vec<bool>> {
-        let bits = self.trained.as_ref()?.as_bytes();
+        let bits = self.marks.as_ref()?;
         let is_set = |token: u64| bits[token as usize / 8] >> (token % 8) & 1 == 1;
         Some(tokens.map(is_set).collect())
     }

@@ -1,3 +1,5 @@
+//! Shards on disk: what is written is what is read, and nothing half-written is taken for whole.
+
 use std::fs;
 
 use super::*;
@@ -277,7 +279,8 @@ fn progress_reaches_its_total() {
     assert_eq!(seen.last(), Some(&(BuildPhase::Tokenizing, size, size)));
 }
 
-/// Documents of odd lengths, with and without marks, one without tokens, in memory and on disk.
+/// Documents of odd lengths, one without tokens, in memory and on disk; marks, where some have
+/// them, in memory.
 #[test]
 fn documents_come_back_from_memory_and_from_disk() {
     let document = |len: u32, step: Option<u32>| DocumentTokens {
@@ -293,19 +296,29 @@ fn documents_come_back_from_memory_and_from_disk() {
         document(30, Some(3)),
     ];
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = write::ShardWriter::create(folder.path(), "key", 100_003, true).unwrap();
-    for document in &documents {
+    let unmarked = documents.clone().map(|document| DocumentTokens {
+        trained: None,
+        ..document
+    });
+    let mut writer = write::ShardWriter::create(folder.path(), "key", 100_003).unwrap();
+    for document in &unmarked {
         writer.push(document).unwrap();
     }
     assert_eq!(writer.finish().unwrap(), 49);
     let mapped = TokenShards::new(vec![(Shard::open(folder.path(), "key").unwrap(), 1.0)]).unwrap();
-    let in_memory = TokenShards::from_documents(documents.to_vec());
-    for shards in [mapped, in_memory] {
+    let in_memory = |documents: &[DocumentTokens]| TokenShards::from_documents(documents.to_vec());
+    let marked = documents.clone().map(|mut document| {
+        document.trained.get_or_insert_with(|| vec![true; 13]);
+        document
+    });
+    for (shards, expected) in [
+        (mapped, &unmarked),
+        (in_memory(&unmarked), &unmarked),
+        (in_memory(&documents), &marked),
+    ] {
         assert_eq!((shards.num_documents(), shards.num_dropped()), (4, 1));
         for (index, number) in [0, 2, 3, 4].into_iter().enumerate() {
-            let mut expected = documents[number].clone();
-            expected.trained.get_or_insert_with(|| vec![true; 13]);
-            assert_eq!(shards.document(index as u32), expected);
+            assert_eq!(shards.document(index as u32), expected[number]);
         }
     }
 }

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::shard::{BYTES, FORMAT, HEADER, Header, OFFSETS, TOKENS, TRAINED, checksum};
+use super::shard::{BYTES, FORMAT, HEADER, Header, OFFSETS, TOKENS, checksum};
 use super::{CacheError, DocumentTokens};
 
-/// Running counts of a shard, and the bits that wait for their byte to fill up.
+/// Running counts of a shard, and the marks of one in memory.
 pub(super) struct Layout {
     id_bytes: usize,
     has_marks: bool,
@@ -16,7 +16,7 @@ pub(super) struct Layout {
     num_tokens: u64,
     num_bytes: u64,
     num_dropped: u64,
-    /// Marks that are not yet taken away by a writer; all but the last byte are complete.
+    /// One bit per token, lowest first: is it to be learnt.
     pub(super) marks: Vec<u8>,
 }
 
@@ -102,23 +102,16 @@ pub(super) struct ShardWriter {
 
 impl ShardWriter {
     /// Begins a shard in an empty folder. Ids are below `vocab_size`.
-    pub(super) fn create(
-        folder: &Path,
-        key: &str,
-        vocab_size: usize,
-        has_marks: bool,
-    ) -> Result<Self, CacheError> {
+    pub(super) fn create(folder: &Path, key: &str, vocab_size: usize) -> Result<Self, CacheError> {
         let id_bytes = if vocab_size <= 1 << 16 { 2 } else { 4 };
         let mut parts = Vec::new();
-        for name in [TOKENS, OFFSETS, BYTES, TRAINED] {
-            if name != TRAINED || has_marks {
-                let path = folder.join(name);
-                let file = File::create_new(&path).map_err(CacheError::io(&path, "written"))?;
-                parts.push((name, BufWriter::with_capacity(1 << 20, file)));
-            }
+        for name in [TOKENS, OFFSETS, BYTES] {
+            let path = folder.join(name);
+            let file = File::create_new(&path).map_err(CacheError::io(&path, "written"))?;
+            parts.push((name, BufWriter::with_capacity(1 << 20, file)));
         }
         let mut writer = Self {
-            layout: Layout::new(id_bytes, has_marks),
+            layout: Layout::new(id_bytes, false),
             key: key.to_owned(),
             folder: folder.to_owned(),
             parts,
@@ -128,20 +121,20 @@ impl ShardWriter {
     }
 
     /// Appends a document; one without tokens is counted and left out.
+    ///
+    /// # Panics
+    ///
+    /// If only some of its tokens are to be learnt, which the files have no place for.
     pub(super) fn push(&mut self, document: &DocumentTokens) -> Result<(), CacheError> {
+        assert!(document.trained.is_none(), "marks stay in memory");
         let record = self.layout.record(document);
         self.write(0, &record.ids)?;
         self.write(1, &record.end)?;
-        self.write(2, &record.num_bytes)?;
-        let num_complete = self.layout.marks.len().saturating_sub(1);
-        let marks: Vec<u8> = self.layout.marks.drain(..num_complete).collect();
-        self.write(3, &marks)
+        self.write(2, &record.num_bytes)
     }
 
     /// Writes what is left and brings it all to the disk; returns the number of tokens.
-    pub(super) fn finish(mut self) -> Result<u64, CacheError> {
-        let marks = std::mem::take(&mut self.layout.marks);
-        self.write(3, &marks)?;
+    pub(super) fn finish(self) -> Result<u64, CacheError> {
         let mut checksums = BTreeMap::new();
         for (name, writer) in self.parts {
             let path = self.folder.join(name);

@@ -1,21 +1,22 @@
 //! Conversations of files as token ids, with what is trained marked: the way of every chat stage.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+mod files;
 
-use rayon::prelude::*;
+use std::error::Error;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cache::DocumentTokens;
 use crate::chat::{ChatError, ChatTemplate, LossOn, Message, RenderOptions, Span};
-use crate::rows::{ChatRow, NumberedRow, RowFault, RowFormat, RowReader, RowsError};
-use crate::source::{SourceError, hashed_fraction, matching_files};
+use crate::rows::{ChatRow, NumberedRow, RowFault, RowFormat, RowsError};
+use crate::source::{SourceError, hashed_fraction};
 use crate::tokenizer::Tokenizer;
+pub use files::FileSummary;
+pub(crate) use files::encode_rows;
 
 /// The block that a template writes for an assistant that did not think.
 const EMPTY_THINK: &str = "<think>\n\n</think>\n\n";
-/// Rows that are rendered and encoded together, on all cores.
-const BATCH_ROWS: usize = 1024;
 /// Streams of draws, one per option, so that no option changes another's draws.
 const SYSTEM_STREAM: u64 = 0x5e5;
 const SYSTEM_CHOICE_STREAM: u64 = 0xc401;
@@ -71,6 +72,9 @@ pub enum ConversationFault {
     /// The chat template does not take it.
     #[error(transparent)]
     Chat(#[from] ChatError),
+    /// A preference needs two answers.
+    #[error("found no pair of answers, expected a chosen and a rejected one")]
+    NoPair,
 }
 
 impl ConversationFault {
@@ -122,21 +126,6 @@ pub enum ConversationsError {
         /// What is wrong with the first one.
         fault: String,
     },
-}
-
-/// What was found in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSummary {
-    /// The file.
-    pub path: PathBuf,
-    /// Its rows' format.
-    pub format: RowFormat,
-    /// Rows, broken ones included.
-    pub num_rows: usize,
-    /// Rows that cannot be used.
-    pub num_bad: usize,
-    /// Line of the first of them, and what is wrong with it.
-    pub first_bad: Option<(usize, String)>,
 }
 
 /// Renders and encodes conversations.
@@ -225,62 +214,9 @@ impl ConversationEncoder<'_> {
         format: RowFormat,
         max_bad_ratio: f64,
     ) -> Result<(Vec<DocumentTokens>, Vec<FileSummary>), ConversationsError> {
-        let mut documents = Vec::new();
-        let mut summaries: Vec<FileSummary> = Vec::new();
-        for pattern in files {
-            for path in matching_files(pattern)? {
-                // Numbers count all files' rows: a file that is given twice is changed in two ways.
-                let first = summaries.iter().map(|file| file.num_rows as u64).sum();
-                let summary = self.encode_file(&path, format, first, &mut documents)?;
-                summary.check(max_bad_ratio)?;
-                summaries.push(summary);
-            }
-        }
-        Ok((documents, summaries))
-    }
-
-    fn encode_file(
-        &self,
-        path: &Path,
-        format: RowFormat,
-        first: u64,
-        documents: &mut Vec<DocumentTokens>,
-    ) -> Result<FileSummary, RowsError> {
-        let mut reader = RowReader::open(path, format)?;
-        let mut summary = FileSummary {
-            path: path.to_owned(),
-            format: reader.format(),
-            num_rows: 0,
-            num_bad: 0,
-            first_bad: None,
-        };
-        loop {
-            let rows: Vec<NumberedRow> =
-                reader.by_ref().take(BATCH_ROWS).collect::<Result<_, _>>()?;
-            if rows.is_empty() {
-                return Ok(summary);
-            }
-            let first = first + summary.num_rows as u64;
-            let encoded: Vec<(usize, Result<DocumentTokens, ConversationFault>)> = rows
-                .into_par_iter()
-                .enumerate()
-                .map(|(index, row)| {
-                    let line = row.line;
-                    (line, self.encode_row(row, first + index as u64))
-                })
-                .collect();
-            summary.num_rows += encoded.len();
-            for (line, encoded) in encoded {
-                match encoded {
-                    Ok(document) => documents.push(document),
-                    Err(fault) => {
-                        summary.num_bad += 1;
-                        let first = || (line, fault.full_text());
-                        summary.first_bad.get_or_insert_with(first);
-                    }
-                }
-            }
-        }
+        encode_rows(files, format, max_bad_ratio, |row, number| {
+            self.encode_row(row, number)
+        })
     }
 
     /// A row as it comes from a reader, encoded.
@@ -297,51 +233,8 @@ impl ConversationEncoder<'_> {
     }
 }
 
-impl FileSummary {
-    fn check(&self, max_bad_ratio: f64) -> Result<(), ConversationsError> {
-        let path = self.path.clone();
-        if self.num_bad as f64 > max_bad_ratio * self.num_rows as f64
-            && let Some((line, fault)) = self.first_bad.clone()
-        {
-            return Err(ConversationsError::TooManyBad {
-                path,
-                line,
-                num_bad: self.num_bad,
-                num_rows: self.num_rows,
-                max_bad_ratio,
-                fault,
-            });
-        }
-        if self.num_bad == self.num_rows {
-            return Err(ConversationsError::NoRows { path });
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for FileSummary {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            format, num_rows, ..
-        } = self;
-        write!(
-            formatter,
-            "{}: {num_rows} rows of the format {format}",
-            self.path.display()
-        )?;
-        if let Some((line, fault)) = &self.first_bad {
-            let num_bad = self.num_bad;
-            write!(
-                formatter,
-                ", {num_bad} of them left out, the first at line {line}: {fault}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
 /// Leaves an assistant's thoughts out of its turn.
-fn strip_thoughts(message: &mut Message) {
+pub(crate) fn strip_thoughts(message: &mut Message) {
     if !message.is_assistant() {
         return;
     }

@@ -1,3 +1,5 @@
+//! The loader's order, its places, and what is held out.
+
 use super::*;
 use crate::batch::{IGNORE_INDEX, PADDING_DOCUMENT};
 use crate::cache::DocumentTokens;

@@ -61,7 +61,7 @@ const NOW_HAS: [Word; 2] = [
 const WHO: Word = ["Who has the {t}?", "谁有{t}?"];
 const WHAT: Word = ["What does the {x} have?", "{x}有什么?"];
 
-/// Who has what at first, and who gives it to whom, as places in the lists above.
+/// Who has what at first, and who gives it to whom.
 #[derive(Debug, Clone)]
 struct Story {
     /// Animals with the thing each has at first.

@@ -2,18 +2,21 @@
 //! model of a million parameters learns to calculate, spell, count days and know a small world
 //! within minutes.
 //!
-//! It has three parts: *documents* to pretrain on, *rows* of questions and answers to tune on, and an
-//! *exam*. What the exam asks is held out: a pair of numbers, a string of letters, a step through the
+//! It has four parts: *documents* to pretrain on, *rows* of questions and answers to tune on, *pairs* of
+//! a right and a wrong answer, and an *exam*. What the exam asks is held out: a pair of numbers, a string of letters, a step through the
 //! week or a forest story that it uses occurs in no document and no row, and what it asks about the
 //! people of the world is told but asked in no row.
 
 mod animals;
 mod arithmetic;
 mod calendar;
+mod chains;
 pub mod choices;
 mod identity;
 mod lesson;
 mod letters;
+mod practice;
+mod preferences;
 mod world;
 
 use std::collections::BTreeSet;
@@ -22,8 +25,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Message;
 use crate::draw::Draw;
+pub use chains::{Chain, Chains};
 use lesson::{HeldOut, Lesson, Question};
 pub use lesson::{Language, Task};
+pub use practice::Practice;
+pub use preferences::Preference;
 
 /// Share of each task in the questions of the rows, in percent: sums are learnt by seeing many.
 const QUESTION_SHARES: [(Task, usize); 10] = [
@@ -59,6 +65,8 @@ pub struct PlaygroundConfig {
     pub num_documents: usize,
     /// Number of conversations to tune on.
     pub num_rows: usize,
+    /// Number of questions with a right and a wrong answer.
+    pub num_pairs: usize,
     /// Number of exam questions per task; tasks with fewer held-out facts have fewer.
     pub num_exam_items: usize,
 }
@@ -69,6 +77,7 @@ impl Default for PlaygroundConfig {
             seed: 42,
             num_documents: 20_000,
             num_rows: 16_000,
+            num_pairs: 2_000,
             num_exam_items: 100,
         }
     }
@@ -94,6 +103,8 @@ pub struct Playground {
     pub documents: Vec<String>,
     /// Conversations to tune on: one to three questions with their answers, in one language.
     pub rows: Vec<Vec<Message>>,
+    /// Questions with a right and a wrong answer, to learn the difference from.
+    pub pairs: Vec<Preference>,
     /// Questions to ask in the end, task by task.
     pub exam: Vec<ExamItem>,
 }
@@ -106,6 +117,7 @@ impl Playground {
         Self {
             documents: documents(config, school.clone()),
             rows: rows(config, school.clone()),
+            pairs: preferences::pairs(config.num_pairs, school.clone(), Draw::new(config.seed, 4)),
             exam: exam(config, school),
         }
     }

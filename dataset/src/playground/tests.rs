@@ -1,3 +1,5 @@
+//! The corpus: the same for a seed, right in what it says, and its exam nowhere in it.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
@@ -15,7 +17,41 @@ fn training_texts(playground: &Playground) -> Vec<String> {
         row.chunks(2)
             .map(|turn| format!("{} -> {}", turn[0].content, turn[1].content))
     });
-    playground.documents.iter().cloned().chain(rows).collect()
+    let pairs = playground.pairs.iter();
+    let pairs = pairs.map(|pair| format!("{} -> {}", pair.prompt, pair.chosen));
+    playground
+        .documents
+        .iter()
+        .cloned()
+        .chain(rows)
+        .chain(pairs)
+        .collect()
+}
+
+/// The right answer of a pair is the one that the rows give to the same question; the wrong one is
+/// never it.
+#[test]
+fn pairs_have_a_right_and_a_wrong_answer() {
+    let playground = playground();
+    let answers: BTreeMap<&str, &str> = playground
+        .rows
+        .iter()
+        .flat_map(|row| row.chunks(2))
+        .map(|turn| (turn[0].content.as_str(), turn[1].content.as_str()))
+        .collect();
+    assert_eq!(
+        playground.pairs.len(),
+        PlaygroundConfig::default().num_pairs
+    );
+    let mut num_compared = 0;
+    for pair in &playground.pairs {
+        assert_ne!(pair.chosen, pair.rejected);
+        if let Some(answer) = answers.get(pair.prompt.as_str()) {
+            assert_eq!(*answer, pair.chosen, "{}", pair.prompt);
+            num_compared += 1;
+        }
+    }
+    assert!(num_compared > 500, "{num_compared}");
 }
 
 /// The numbers of a line.

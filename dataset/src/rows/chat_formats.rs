@@ -66,7 +66,10 @@ pub(super) fn alpaca_prompt(fields: &mut Fields) -> Result<Vec<Message>, RowFaul
 /// A question and its answer under any of the names that are in use, with the thoughts between.
 pub(super) fn from_prompt_response(mut fields: Fields) -> Result<ChatRow, RowFault> {
     let mut turns = pair_prompt(&mut fields)?;
-    let Some((field, answer)) = fields.take_any(&ANSWER_FIELDS) else {
+    // APT's Storm rows have the source's whole solution beside the answer that is to be learned.
+    let is_storm = fields.0.contains_key("cot_explicit");
+    let storm_answer = is_storm.then(|| fields.take_any(&["answer"])).flatten();
+    let Some((field, answer)) = storm_answer.or_else(|| fields.take_any(&ANSWER_FIELDS)) else {
         return Err(fields.missing("response"));
     };
     let reasoning = match fields.take_any(&THOUGHT_FIELDS) {
@@ -300,7 +303,8 @@ fn with_arguments(mut call: Value) -> Value {
     call
 }
 
-/// The rows of APT's wrapped files, one object around a list; any other value is given back.
+/// The rows of a file that is one object around a list, such as `{"instructions": [..]}`; any other
+/// value is given back.
 pub(super) fn unwrapped(value: Value) -> Result<Vec<Value>, Value> {
     let Value::Object(mut fields) = value else {
         return Err(value);

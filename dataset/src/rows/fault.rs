@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use parquet::errors::ParquetError;
+
 use super::HistoryError;
 use super::format::FormatError;
 use crate::lines::{MAX_LINE_BYTES, ReadError};
@@ -102,10 +104,18 @@ pub enum RowsError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The file's name does not say how to read it.
-    #[error("{}: unknown kind of file, expected .jsonl, .json or .csv, each also with .gz", path.display())]
+    #[error("{}: unknown kind of file, expected .jsonl, .json or .csv, each also with .gz, or .parquet", path.display())]
     UnknownKind {
         /// File that was found.
         path: PathBuf,
+    },
+    /// The file is none of Parquet's, or is packed in a way that is not built in.
+    #[error("{}: not a Parquet file that can be read", path.display())]
+    Parquet {
+        /// File that was being read.
+        path: PathBuf,
+        /// What was expected.
+        source: ParquetError,
     },
     /// No row looks like a format.
     #[error(transparent)]

@@ -34,8 +34,9 @@ pub(super) const ANSWER_FIELDS: [&str; 9] = [
 ];
 
 /// Where the thoughts before the answer stand.
-pub(super) const THOUGHT_FIELDS: [&str; 7] = [
+pub(super) const THOUGHT_FIELDS: [&str; 8] = [
     "cot",
+    "cot_explicit",
     "reasoning_content",
     "Complex_CoT",
     "message_thinking",
@@ -52,11 +53,11 @@ pub(super) const REJECTED_FIELDS: [&str; 3] =
     ["rejected", "rejected_response", "response_rejected"];
 
 /// A row's fields by their names.
-pub(super) struct Fields(pub(super) Map<String, Value>);
+pub(crate) struct Fields(pub(super) Map<String, Value>);
 
 impl Fields {
     /// The fields of a row that is an object.
-    pub(super) fn of(value: Value) -> Result<Self, RowFault> {
+    pub(crate) fn of(value: Value) -> Result<Self, RowFault> {
         match value {
             Value::Object(fields) => Ok(Self(fields)),
             other => Err(RowFault::NotAnObject {
@@ -66,20 +67,20 @@ impl Fields {
     }
 
     /// Takes a field's value out; null counts as not there. The name stays, for messages.
-    pub(super) fn take(&mut self, field: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, field: &str) -> Option<Value> {
         let value = self.0.get_mut(field).map(Value::take);
         value.filter(|value| !value.is_null())
     }
 
     /// Takes the first of several fields that is there, with its name.
-    pub(super) fn take_any(&mut self, fields: &[&'static str]) -> Option<(&'static str, Value)> {
+    pub(crate) fn take_any(&mut self, fields: &[&'static str]) -> Option<(&'static str, Value)> {
         fields
             .iter()
             .find_map(|field| Some((*field, self.take(field)?)))
     }
 
     /// A text, empty if the field is not there.
-    pub(super) fn take_text(&mut self, field: &'static str) -> Result<String, RowFault> {
+    pub(crate) fn take_text(&mut self, field: &'static str) -> Result<String, RowFault> {
         match self.take(field) {
             None => Ok(String::new()),
             Some(value) => text_of(field, value),
@@ -87,7 +88,7 @@ impl Fields {
     }
 
     /// A text that must be there.
-    pub(super) fn require_text(&mut self, field: &'static str) -> Result<String, RowFault> {
+    pub(crate) fn require_text(&mut self, field: &'static str) -> Result<String, RowFault> {
         match self.take(field) {
             None => Err(self.missing(field)),
             Some(value) => text_of(field, value),
@@ -118,7 +119,7 @@ impl Fields {
 }
 
 /// A string, or a list of strings that are joined by line ends.
-pub(super) fn text_of(field: &str, value: Value) -> Result<String, RowFault> {
+pub(crate) fn text_of(field: &str, value: Value) -> Result<String, RowFault> {
     let wrong = |found: &Value| RowFault::WrongType {
         field: field.to_owned(),
         found: json_type(found),

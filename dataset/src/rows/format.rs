@@ -22,7 +22,7 @@ pub enum RowFormat {
     Sharegpt,
     /// `instruction`, `input`, `output`, with `system` and `history` if there are any.
     Alpaca,
-    /// A question and its answer, such as APT's `prompt` and `response`.
+    /// A question and its answer, such as `prompt` and `response`, or `problem` and `answer`.
     PromptResponse,
     /// Magpie's records of `instruction` and `response` or `responses`.
     Magpie,

@@ -5,6 +5,7 @@ mod fault;
 mod fields;
 mod format;
 mod history;
+mod parquet;
 mod preference_formats;
 mod raw;
 mod reader;
@@ -15,8 +16,10 @@ use serde_json::Value;
 use crate::chat::Message;
 
 pub use fault::{RowFault, RowsError};
+pub(crate) use fields::{Fields, text_of};
 pub use format::{FormatError, RowFormat};
 pub use history::HistoryError;
+pub(crate) use raw::{RawRow, RawRows};
 pub use reader::{NumberedRow, RowReader};
 
 /// Who may speak in a conversation.

@@ -1,5 +1,6 @@
 //! Rows of a file as they stand there: JSON values with their lines.
 
+use std::collections::VecDeque;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,21 +9,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 use serde_json::{Map, Value};
 
+use super::chat_formats::unwrapped;
+use super::parquet::ParquetRows;
 use super::{RowFault, RowsError};
 use crate::json_values::JsonValues;
 use crate::lines::{Lines, ReadError, TextFile, open_buffered};
 use crate::source::csv::GuardedFile;
 
 /// A row as the file has it, or why it cannot be read.
-pub(super) struct RawRow {
-    pub(super) line: usize,
-    pub(super) value: Result<Value, RowFault>,
+#[derive(Debug)]
+pub(crate) struct RawRow {
+    /// Line on which the row begins, from 1; rows in one object share its line.
+    pub(crate) line: usize,
+    pub(crate) value: Result<Value, RowFault>,
 }
 
-/// Iterator over the rows of a `.jsonl`, `.json` or `.csv` file; it ends after an error.
+/// Iterator over the rows of a `.jsonl`, `.json`, `.csv` or `.parquet` file, those of APT's wrapped
+/// files one by one; it ends after an error.
 #[derive(Debug)]
-pub(super) struct RawRows {
+pub(crate) struct RawRows {
     layout: Layout,
+    /// Rows of the last object around several.
+    unwrapped: VecDeque<RawRow>,
     done: bool,
 }
 
@@ -31,10 +39,11 @@ enum Layout {
     Lines(Lines),
     Values(JsonValues),
     Table(Table),
+    Parquet(Box<ParquetRows>),
 }
 
 impl RawRows {
-    pub(super) fn open(path: &Path) -> Result<Self, RowsError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, RowsError> {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.unwrap_or_default().to_ascii_lowercase();
         let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -43,6 +52,7 @@ impl RawRows {
             "jsonl" | "ndjson" => Layout::Lines(Lines::open(path)?),
             "json" => Layout::Values(JsonValues::open(path)?),
             "csv" => Layout::Table(Table::open(path)?),
+            "parquet" => Layout::Parquet(Box::new(ParquetRows::open(path)?)),
             _ => {
                 return Err(RowsError::UnknownKind {
                     path: path.to_owned(),
@@ -51,8 +61,32 @@ impl RawRows {
         };
         Ok(Self {
             layout,
+            unwrapped: VecDeque::new(),
             done: false,
         })
+    }
+
+    /// A row, or the first of an object around several.
+    fn read_unwrapped(&mut self) -> Result<Option<RawRow>, RowsError> {
+        loop {
+            if let Some(row) = self.unwrapped.pop_front() {
+                return Ok(Some(row));
+            }
+            let Some(RawRow { line, value }) = self.read()? else {
+                return Ok(None);
+            };
+            let value = match value.map(unwrapped) {
+                Ok(Ok(rows)) => {
+                    let rows = rows.into_iter().map(Ok);
+                    self.unwrapped
+                        .extend(rows.map(|value| RawRow { line, value }));
+                    continue;
+                }
+                Ok(Err(row)) => Ok(row),
+                Err(fault) => Err(fault),
+            };
+            return Ok(Some(RawRow { line, value }));
+        }
     }
 
     fn read(&mut self) -> Result<Option<RawRow>, RowsError> {
@@ -60,6 +94,7 @@ impl RawRows {
             Layout::Lines(lines) => read_line(lines),
             Layout::Values(values) => read_value(values),
             Layout::Table(table) => table.read_row(),
+            Layout::Parquet(rows) => rows.read_row(),
         }
     }
 }
@@ -71,7 +106,7 @@ impl Iterator for RawRows {
         if self.done {
             return None;
         }
-        let row = self.read().transpose();
+        let row = self.read_unwrapped().transpose();
         self.done = !matches!(row, Some(Ok(_)));
         row
     }

@@ -6,8 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::chat_formats::{
-    from_alpaca, from_magpie, from_messages, from_minimind_csv, from_prompt_response,
-    from_sharegpt, unwrapped,
+    from_alpaca, from_magpie, from_messages, from_minimind_csv, from_prompt_response, from_sharegpt,
 };
 use super::fields::Fields;
 use super::preference_formats::from_preference;
@@ -62,21 +61,13 @@ impl RowReader {
         self.format
     }
 
-    /// Reads one more row, or all of an object around several; false at the end of the file.
+    /// Reads one more row; false at the end of the file.
     fn read_on(&mut self) -> Result<bool, RowsError> {
-        let Some(row) = self.raw.next() else {
-            return Ok(false);
-        };
-        let RawRow { line, value } = row?;
-        match value.map(unwrapped) {
-            Ok(Ok(rows)) => {
-                let rows = rows.into_iter().map(|row| (line, Ok(row)));
-                self.waiting.extend(rows);
-            }
-            Ok(Err(row)) => self.waiting.push_back((line, Ok(row))),
-            Err(fault) => self.waiting.push_back((line, Err(fault))),
-        }
-        Ok(true)
+        let row = self.raw.next().transpose()?;
+        let row = row.map(|RawRow { line, value }| (line, value));
+        let is_there = row.is_some();
+        self.waiting.extend(row);
+        Ok(is_there)
     }
 }
 
@@ -84,12 +75,10 @@ impl Iterator for RowReader {
     type Item = Result<NumberedRow, RowsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.waiting.is_empty() {
-            match self.read_on() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
-            }
+        if self.waiting.is_empty()
+            && let Err(error) = self.read_on()
+        {
+            return Some(Err(error));
         }
         let (line, value) = self.waiting.pop_front()?;
         let row = value.and_then(|value| self.format.read(value));
@@ -99,7 +88,7 @@ impl Iterator for RowReader {
 
 impl RowFormat {
     /// A row of this format.
-    fn read(self, value: Value) -> Result<Row, RowFault> {
+    pub(crate) fn read(self, value: Value) -> Result<Row, RowFault> {
         let fields = Fields::of(value)?;
         let chat = match self {
             Self::Messages => from_messages(fields),

@@ -143,7 +143,7 @@ fn minimind_tables_are_read() {
     );
 }
 
-/// APT's documents describe files with one object around the rows.
+/// Some files are one object around the list of rows, whose name says what they are.
 #[test]
 fn wrapped_files_are_unwrapped() {
     let (format, rows) = read(
@@ -364,8 +364,9 @@ fn files_without_a_format_are_refused() {
     }
     assert!(open_error("a.jsonl", r#"{"text": "hi"}"#).contains("found `text`;"));
     assert_eq!(
-        open_error("a.parquet", ""),
-        "a.parquet: unknown kind of file, expected .jsonl, .json or .csv, each also with .gz"
+        open_error("a.xlsx", ""),
+        "a.xlsx: unknown kind of file, expected .jsonl, .json or .csv, each also with .gz, or \
+         .parquet"
     );
     let error = RowReader::open(Path::new("no/such.jsonl"), RowFormat::Auto).unwrap_err();
     assert_eq!(error.to_string(), "no/such.jsonl: cannot be read");

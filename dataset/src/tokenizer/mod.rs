@@ -1,6 +1,7 @@
 //! Text to token ids and back, for any Hugging Face `tokenizer.json`.
 
 mod config;
+mod llama2c;
 mod ordinary;
 mod spans;
 mod token_bytes;
@@ -9,7 +10,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -51,6 +51,16 @@ pub enum TokenizerError {
         path: PathBuf,
         /// What the library expected.
         source: tokenizers::Error,
+    },
+    /// A tokenizer of llama2.c is damaged or something else.
+    #[error("{}: token {index} {problem}", path.display())]
+    Llama2c {
+        /// File that was being read.
+        path: PathBuf,
+        /// The token, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The configuration beside the tokenizer is broken.
     #[error("{}: not a valid tokenizer configuration", path.display())]
@@ -258,14 +268,6 @@ impl Tokenizer {
         ids
     }
 
-    /// [`encode_document`](Self::encode_document) of many texts on all cores, in their order.
-    pub fn encode_documents<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<Vec<u32>> {
-        texts
-            .par_iter()
-            .map(|text| self.encode_document(text.as_ref()))
-            .collect()
-    }
-
     /// Text of ids; bytes that are no whole character become U+FFFD, unknown ids nothing.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
         self.full
@@ -336,7 +338,8 @@ impl Tokenizer {
             .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
     }
 
-    fn to_json(&self) -> Value {
+    /// What `tokenizer.json` says: the model, its merges and every step around it.
+    pub fn to_json(&self) -> Value {
         serde_json::to_value(&self.full).expect("a tokenizer is representable as JSON")
     }
 }

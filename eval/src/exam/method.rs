@@ -1,8 +1,8 @@
 //! Ways to read an option out of a model's reply.
 
+use dataset::answer::extract_letter;
 use serde::{Deserialize, Serialize};
 
-use super::extract::extract_letter;
 use super::sit::Reply;
 use crate::stats::{argmax, softmax};
 

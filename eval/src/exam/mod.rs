@@ -4,7 +4,6 @@
 pub mod card;
 pub mod ceval;
 pub mod cmmlu;
-pub mod extract;
 pub mod files;
 pub mod folder;
 pub mod method;

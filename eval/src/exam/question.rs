@@ -1,9 +1,7 @@
 //! Questions with four options, and the subjects they belong to.
 
+pub use dataset::answer::LETTERS;
 use serde::{Deserialize, Serialize};
-
-/// What the options are called.
-pub const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
 
 /// A question with four options, of which one is right.
 #[derive(Debug, Clone, PartialEq, Eq)]

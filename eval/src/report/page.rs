@@ -221,7 +221,7 @@ fn sources(runs: &[RunRecord]) -> Vec<Row> {
         .collect();
     let value = |run: &RunRecord, name: &String| {
         let loss = run.sources.iter().find(|loss| loss.source == *name)?;
-        Some(format!("{:.4}", loss.bits_per_byte))
+        Some(format!("{:.4}", loss.bits_per_byte?))
     };
     let rows = names.into_iter().map(|name| Row {
         name: name.clone(),

@@ -1,8 +1,10 @@
 //! What a run's folder tells: config, plan, metrics, samples and evaluations.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use dataset::journal::read_whole_lines;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -97,10 +99,8 @@ enum Record {
 pub struct SourceLoss {
     /// The source.
     pub source: String,
-    /// Bits per byte of its text.
-    pub bits_per_byte: f64,
-    /// `exp` of the loss.
-    pub perplexity: f64,
+    /// Bits per byte of its text; `None` where it had no token to predict.
+    pub bits_per_byte: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -142,7 +142,7 @@ impl RunRecord {
     /// passed over.
     pub fn read(dir: &Path) -> Result<Self, ReportError> {
         let metrics_path = dir.join("metrics.jsonl");
-        let metrics = read(&metrics_path)?;
+        let metrics = read_whole_lines(&metrics_path).map_err(read_error(&metrics_path))?;
         let name = dir.file_name().unwrap_or(dir.as_os_str());
         let mut record = Self {
             name: name.to_string_lossy().into_owned(),
@@ -156,8 +156,7 @@ impl RunRecord {
             exams: Vec::new(),
             sources: Vec::new(),
         };
-        let whole = metrics.rfind('\n').map_or("", |end| &metrics[..end]);
-        for (index, line) in whole.lines().enumerate() {
+        for (index, line) in metrics.lines().enumerate() {
             match parse(&metrics_path, index + 1, line)? {
                 Record::Step(step) => record.steps.push(step),
                 Record::Validation(validation) => record.validations.push(validation),
@@ -193,10 +192,12 @@ impl RunRecord {
 }
 
 fn read(path: &Path) -> Result<String, ReportError> {
-    fs::read_to_string(path).map_err(|source| ReportError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    fs::read_to_string(path).map_err(read_error(path))
+}
+
+fn read_error(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
+    let path = path.to_owned();
+    move |source| ReportError::Read { path, source }
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(

@@ -35,9 +35,23 @@ fn write_run(dir: &Path, first_loss: f64) {
     }
     let sample = json!({"kind": "sample", "step": 60, "prompt": "1+1=", "text": "<b>2 & 3</b>"});
     let note = json!({"kind": "note", "step": 60, "text": "done"});
-    let _ = write!(lines, "{sample}\n{note}\n{{\"kind\": \"st");
-    fs::write(dir.join("metrics.jsonl"), lines).unwrap();
+    let _ = write!(
+        lines,
+        "{sample}\n{note}\n{{\"kind\": \"sample\", \"text\": \""
+    );
+    // The line that is being written ends within a character.
+    fs::write(
+        dir.join("metrics.jsonl"),
+        [lines.as_bytes(), b"\xe4\xbd"].concat(),
+    )
+    .unwrap();
     fs::write(dir.join("config.toml"), "seed = 42\n").unwrap();
+    let results = dir.join("eval/perplexity");
+    fs::create_dir_all(&results).unwrap();
+    // A text of one token has nothing to predict, and no number that JSON can hold.
+    let sources = json!({"sources": [{"source": "books.txt", "bits_per_byte": 1.5},
+        {"source": "dot.txt", "bits_per_byte": null}]});
+    fs::write(results.join("perplexity.json"), sources.to_string()).unwrap();
 }
 
 fn report(dir: &Path) -> (String, String) {
@@ -59,6 +73,8 @@ fn a_report_shows_two_runs_side_by_side() {
         "| tokens/s | 200 | 200 |",
         "| training loss of the last step | 1.0328 | 0.7746 |",
         "| bits per byte at the end | 1.2500 | 1.2500 |",
+        "| books.txt | 1.5000 | 1.5000 |",
+        "| dot.txt |  |  |",
         "- second, step 60: <b>2 & 3</b>",
         "seed = 42",
     ] {

@@ -5,8 +5,8 @@
 //! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone, in
 //! pieces of [`PROMPT_PIECE`] tokens counted from the prompt's start, so that a beginning taken from
 //! the prefix cache is what reading it again would give. Decoding feeds one token per row through
-//! kernels whose sums do not depend on the number of rows. The exception is a mixture of experts: an
-//! expert reads the tokens of all requests that chose it, and many of them sum in another order.
+//! kernels whose sums do not depend on the number of rows. The exception is a mixture of experts:
+//! how many tokens its router and each expert get decides how their products sum.
 
 mod request;
 

@@ -25,7 +25,7 @@ impl RoutedTokens {
         self.is_text.len() / self.row_weights.len().max(1)
     }
 
-    /// The rows' slots that hold text, with their rows' weights.
+    /// Each row's weight and its slots, padding included.
     fn rows(&self) -> impl Iterator<Item = (f32, std::ops::Range<usize>)> {
         let len = self.len();
         let weights = self.row_weights.iter().enumerate();
@@ -208,9 +208,13 @@ impl CausalLm {
     /// of the last step by layer.
     ///
     /// `b_e += rate · sign(mean load − load_e)`. Source: Wang et al. 2024, arXiv:2408.15664,
-    /// algorithm 1. Layers without a bias stay as they are.
+    /// algorithm 1. Layers without a bias stay as they are, and so does a model with adapters:
+    /// what they stand beside is frozen, and their checkpoints do not hold it.
     #[must_use]
     pub fn with_moved_biases(mut self, loads: &[(usize, Vec<u64>)], rate: f64) -> Self {
+        if self.has_adapters() {
+            return self;
+        }
         for (layer, loads) in loads {
             let Some(experts) = self.layers[*layer].mlp.sparse_mut() else {
                 continue;

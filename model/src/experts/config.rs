@@ -61,8 +61,9 @@ impl ExpertsConfig {
     }
 
     pub(crate) fn validate(&self, model: &ModelConfig) -> Result<(), FieldError> {
+        let [num_experts, num_experts_per_tok, dense_layers] = field_names(model.model_type);
         for (field, count) in [
-            ("num_experts", self.num_experts),
+            (num_experts, self.num_experts),
             ("moe_intermediate_size", self.moe_intermediate_size),
         ] {
             if count == 0 || count > i32::MAX as usize {
@@ -71,17 +72,17 @@ impl ExpertsConfig {
         }
         let per_token = self.num_experts_per_tok;
         if !(1..=self.num_experts).contains(&per_token) {
-            let expected = format!("1 to num_experts {}", self.num_experts);
-            return Err(FieldError::new("num_experts_per_tok", per_token, expected));
+            let expected = format!("1 to {num_experts} {}", self.num_experts);
+            return Err(FieldError::new(num_experts_per_tok, per_token, expected));
         }
         let layers = model.num_hidden_layers;
         if let Some(layer) = self.dense_layers.iter().find(|layer| **layer >= layers) {
             let expected = format!("layers below num_hidden_layers {layers}");
-            return Err(FieldError::new("mlp_only_layers", layer, expected));
+            return Err(FieldError::new(dense_layers, layer, expected));
         }
         if self.dense_layers.len() >= layers {
             let expected = "at least one layer with experts";
-            return Err(FieldError::new("mlp_only_layers", "every layer", expected));
+            return Err(FieldError::new(dense_layers, "every layer", expected));
         }
         if !model.model_type.has_experts() {
             let expected = "qwen3_moe, ernie4_5_moe or glm4_moe, since there are experts";
@@ -104,7 +105,7 @@ impl ExpertsConfig {
                 "layers that a {} can leave dense",
                 model.model_type.as_str()
             );
-            return Err(FieldError::new("mlp_only_layers", found, expected));
+            return Err(FieldError::new(dense_layers, found, expected));
         }
         self.validate_class(model.model_type)
     }
@@ -134,6 +135,20 @@ impl ExpertsConfig {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+/// What a class of `transformers` calls the number of experts, that of a token, and what leaves
+/// layers dense.
+fn field_names(model_type: ModelType) -> [&'static str; 3] {
+    match model_type {
+        ModelType::Ernie45Moe => ["moe_num_experts", "moe_k", "moe_layer_start_index"],
+        ModelType::Glm4Moe => [
+            "n_routed_experts",
+            "num_experts_per_tok",
+            "first_k_dense_replace",
+        ],
+        _ => ["num_experts", "num_experts_per_tok", "mlp_only_layers"],
     }
 }
 

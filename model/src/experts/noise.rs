@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::causal_lm::CausalLm;
 use crate::init::draw_normal;
-use crate::lora::DropoutPass;
+use crate::training_pass::TrainingPass;
 
 /// Draws that follow from a seed, a router and the number of the pass.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub(super) struct RouterNoise {
     std: f64,
     seed: u64,
     layer: u64,
-    pass: DropoutPass,
+    pass: TrainingPass,
 }
 
 impl RouterNoise {
@@ -40,10 +40,10 @@ impl RouterNoise {
 
 impl CausalLm {
     /// The model with noise of this standard deviation on its routers' logits, drawn anew in each
-    /// pass that [`CausalLm::dropout_pass`] begins and absent outside of one.
+    /// pass that [`CausalLm::training_pass`] begins and absent outside of one.
     #[must_use]
     pub fn with_router_noise(mut self, std: f64, seed: u64) -> Self {
-        let pass = self.dropout_pass.clone();
+        let pass = self.training_pass.clone();
         for (layer, decoder) in (0..).zip(&mut self.layers) {
             if let Some(experts) = decoder.mlp.sparse_mut() {
                 experts.gate.noise = (std > 0.0).then(|| RouterNoise {

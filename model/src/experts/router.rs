@@ -69,7 +69,7 @@ impl Router {
         let device = x.device();
         let per_token = self.num_experts_per_tok;
 
-        // In f32 whatever the weights are: rounding here would send tokens elsewhere.
+        // Never packed, unlike other weights: rounding here would send tokens elsewhere.
         let logits = kernels::linear(x, self.weight.val()); // [N, E]
         let logits = match &self.noise {
             Some(noise) => noise.added_to(logits),

@@ -95,7 +95,7 @@ impl Routes {
         &self.rows
     }
 
-    /// Tokens that a row's expert was sent, `[R]`.
+    /// The token of every row, `[R]`.
     pub fn tokens(&self) -> impl ExactSizeIterator<Item = usize> {
         let per_token = self.num_experts_per_tok;
         self.places

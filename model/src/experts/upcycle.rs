@@ -13,7 +13,11 @@ use crate::config::{FieldError, ModelConfig};
 use crate::params::{fill_params, named_params};
 
 /// Fields in which a mixture must equal the dense model it starts from.
-fn fields(config: &ModelConfig) -> [(&'static str, String); 9] {
+fn fields(config: &ModelConfig) -> [(&'static str, String); 11] {
+    let scaling = config
+        .rope_scaling
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), |scaling| format!("{scaling:?}"));
     [
         ("vocab_size", config.vocab_size.to_string()),
         ("hidden_size", config.hidden_size.to_string()),
@@ -28,6 +32,8 @@ fn fields(config: &ModelConfig) -> [(&'static str, String); 9] {
         ),
         ("head_dim", config.head_dim.to_string()),
         ("rope_theta", config.rope_theta.to_string()),
+        ("rope_scaling", scaling),
+        ("rms_norm_eps", config.rms_norm_eps.to_string()),
         (
             "tie_word_embeddings",
             config.tie_word_embeddings.to_string(),

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::experts_json::ExpertsJson;
+use super::experts_json::{ExpertsJson, require_class_defaults};
+use super::minimind_json;
 use super::minimind_v1::MiniMindV1Json;
+use super::rope_json::RopeJson;
+use super::safetensors::FloatType;
 use crate::config::{ConfigError, FieldError, ModelConfig, ModelType, RopeScaling};
 
 /// The fields of `config.json` that fix the decoder, in the order they are written.
@@ -80,30 +83,6 @@ impl TokenIds {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct RopeJson {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rope_theta: Option<f64>,
-    /// `type` in old files.
-    #[serde(alias = "type", default = "default_rope_type")]
-    rope_type: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    factor: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    original_max_position_embeddings: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    beta_fast: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    beta_slow: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attention_factor: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    truncate: Option<bool>,
-    /// Fields that would change the angles in a way that is not built.
-    #[serde(flatten)]
-    other: Map<String, Value>,
-}
-
 /// Reads Hugging Face's or MiniMind v1's fields and validates the result.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<ModelConfig, ConfigError> {
     let json = |source| ConfigError::Json {
@@ -115,8 +94,20 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<ModelConfig, ConfigError>
         source,
     };
 
-    let value: Value = serde_json::from_str(text).map_err(json)?;
+    let mut value: Value = serde_json::from_str(text).map_err(json)?;
+    if let Value::Object(fields) = &mut value
+        && fields
+            .get("model_type")
+            .is_some_and(|found| found == minimind_json::MODEL_TYPE)
+    {
+        minimind_json::in_transformers_words(fields).map_err(field)?;
+        refuse_other_features(&value).map_err(field)?;
+        let config: ConfigJson = serde_json::from_value(value).map_err(json)?;
+        return ModelConfig::try_from(config).map_err(field);
+    }
     refuse_other_features(&value).map_err(field)?;
+    require_class_defaults(&value).map_err(field)?;
+    // From the text, so that what is wrong is named with its line.
     if value.get("dim").is_some() {
         let config: MiniMindV1Json = serde_json::from_str(text).map_err(json)?;
         ModelConfig::try_from(config).map_err(field)
@@ -126,9 +117,16 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<ModelConfig, ConfigError>
     }
 }
 
-/// What `config.json` says of a model, readable by `transformers` 4 and 5.
+/// What `config.json` says of a model with f32 weights, readable by `transformers` 4 and 5.
 pub(crate) fn render(config: &ModelConfig) -> String {
-    pretty(&ConfigJson::from(config.clone()))
+    render_as(config, FloatType::F32)
+}
+
+/// [`render`] for weights of another type.
+pub(crate) fn render_as(config: &ModelConfig, float_type: FloatType) -> String {
+    let mut json = ConfigJson::from(config.clone());
+    json.dtype = Some(float_type.dtype_name().to_owned());
+    pretty(&json)
 }
 
 /// What `generation_config.json` says: where a document begins and ends.
@@ -179,10 +177,8 @@ impl TryFrom<ConfigJson> for ModelConfig {
         let head_dim = match (json.head_dim, model_type) {
             (Some(head_dim), _) => head_dim,
             // Qwen3's default in `transformers`, whatever the hidden size.
-            (None, ModelType::Qwen3 | ModelType::Glm4Moe) => 128,
-            (None, ModelType::Llama | ModelType::Qwen3Moe | ModelType::Ernie45Moe) => {
-                json.hidden_size / json.num_attention_heads.max(1)
-            }
+            (None, ModelType::Qwen3) => 128,
+            (None, _) => json.hidden_size / json.num_attention_heads.max(1),
         };
         let config = Self {
             model_type,
@@ -251,7 +247,7 @@ impl ConfigJson {
                 Err(FieldError::new("rope_theta", outer, expected))
             }
             (Some(theta), _) | (None, Some(theta)) => Ok(theta),
-            // The default of both model types in `transformers`.
+            // The default of `transformers`, but of Ernie 4.5, which has to say its own.
             (None, None) => Ok(10_000.0),
         }
     }
@@ -273,70 +269,6 @@ impl ConfigJson {
 
     fn ropes(&self) -> impl Iterator<Item = &RopeJson> {
         self.rope_parameters.iter().chain(&self.rope_scaling)
-    }
-}
-
-impl RopeJson {
-    fn from_config(config: &ModelConfig) -> Self {
-        let scaling = config.rope_scaling.as_ref();
-        Self {
-            rope_theta: Some(config.rope_theta),
-            rope_type: if scaling.is_some() {
-                "yarn".to_owned()
-            } else {
-                default_rope_type()
-            },
-            factor: scaling.map(|scaling| scaling.factor),
-            original_max_position_embeddings: scaling
-                .map(|scaling| scaling.original_max_position_embeddings),
-            beta_fast: scaling.map(|scaling| scaling.beta_fast),
-            beta_slow: scaling.map(|scaling| scaling.beta_slow),
-            attention_factor: scaling.map(|scaling| scaling.attention_factor),
-            truncate: scaling.map(|scaling| scaling.truncate),
-            other: Map::new(),
-        }
-    }
-
-    fn scaling(&self, max_position_embeddings: usize) -> Result<Option<RopeScaling>, FieldError> {
-        if !["default", "yarn"].contains(&self.rope_type.as_str()) {
-            let field = "rope_parameters.rope_type";
-            return Err(FieldError::new(
-                field,
-                quoted(&self.rope_type),
-                "default or yarn",
-            ));
-        }
-        // GLM-4 says here too that every feature of a head is rotated.
-        let whole = ("partial_rotary_factor", json!(1.0));
-        let mut other = self.other.iter().filter(|(_, value)| !value.is_null());
-        if let Some((name, value)) =
-            other.find(|(name, value)| (name.as_str(), *value) != (whole.0, &whole.1))
-        {
-            let field = format!("rope_parameters.{name}");
-            return Err(FieldError::new(&field, value, "no such field"));
-        }
-        if self.rope_type == "default" {
-            return Ok(None);
-        }
-        let Some(factor) = self.factor else {
-            return Err(FieldError::new(
-                "rope_parameters.factor",
-                "missing",
-                "a positive number",
-            ));
-        };
-        Ok(Some(RopeScaling {
-            factor,
-            original_max_position_embeddings: self
-                .original_max_position_embeddings
-                .unwrap_or(max_position_embeddings),
-            beta_fast: self.beta_fast.unwrap_or(32.0),
-            beta_slow: self.beta_slow.unwrap_or(1.0),
-            attention_factor: self
-                .attention_factor
-                .unwrap_or_else(|| RopeScaling::default_attention_factor(factor)),
-            truncate: self.truncate.unwrap_or(true),
-        }))
     }
 }
 
@@ -382,16 +314,12 @@ pub(super) fn pretty(json: &impl Serialize) -> String {
     text
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }
 
 fn silu() -> String {
     "silu".to_owned()
-}
-
-fn default_rope_type() -> String {
-    "default".to_owned()
 }
 
 pub(super) fn default_initializer_range() -> f64 {

@@ -4,6 +4,7 @@
 //! sigmoid, GLM-4 knows no softmax.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::{FieldError, ModelConfig, ModelType};
 use crate::experts::ExpertsConfig;
@@ -76,7 +77,7 @@ impl ExpertsJson {
             ModelType::Llama | ModelType::Qwen3 => return Ok(None),
             ModelType::Qwen3Moe => self.qwen3(num_layers)?,
             ModelType::Ernie45Moe => self.ernie(num_layers)?,
-            ModelType::Glm4Moe => self.glm4()?,
+            ModelType::Glm4Moe => self.glm4(num_layers)?,
         };
         Ok(Some(experts))
     }
@@ -174,7 +175,7 @@ impl ExpertsJson {
         })
     }
 
-    fn glm4(&self) -> Result<ExpertsConfig, FieldError> {
+    fn glm4(&self, num_layers: usize) -> Result<ExpertsConfig, FieldError> {
         for (field, found, accepted) in [
             ("n_group", self.n_group, 1),
             ("topk_group", self.topk_group, 1),
@@ -197,7 +198,7 @@ impl ExpertsJson {
             num_shared_experts: self.n_shared_experts.unwrap_or(1),
             norm_topk_prob: self.norm_topk_prob.unwrap_or(true),
             has_score_correction_bias: true,
-            dense_layers: (0..self.first_k_dense_replace.unwrap_or(1)).collect(),
+            dense_layers: (0..self.first_k_dense_replace.unwrap_or(1).min(num_layers)).collect(),
             ..self.common()?
         })
     }
@@ -243,6 +244,28 @@ impl SparseRun {
 
     fn holds(self, layer: usize) -> bool {
         (layer + 1).is_multiple_of(self.interval) && (self.start..=self.end).contains(&layer)
+    }
+}
+
+/// Refuses a config that leaves out a field whose default in its class is not what is read here:
+/// Ernie 4.5 has a rotary base of its own and a tied head, GLM-4 rotates half of each head.
+pub(super) fn require_class_defaults(config: &Value) -> Result<(), FieldError> {
+    let ropes = ["rope_parameters", "rope_scaling"].map(|field| config.get(field));
+    let is_said = |field: &str| {
+        let mut places = ropes.into_iter().flatten().chain([config]);
+        places.any(|place| place.get(field).is_some_and(|value| !value.is_null()))
+    };
+    let fields: &[(&str, &str)] = match config.get("model_type").and_then(Value::as_str) {
+        Some("ernie4_5_moe") => &[
+            ("rope_theta", "a number"),
+            ("tie_word_embeddings", "true or false"),
+        ],
+        Some("glm4_moe") => &[("partial_rotary_factor", "1.0")],
+        _ => &[],
+    };
+    match fields.iter().find(|(field, _)| !is_said(field)) {
+        Some((field, expected)) => Err(FieldError::new(field, "missing", *expected)),
+        None => Ok(()),
     }
 }
 

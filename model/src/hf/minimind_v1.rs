@@ -74,13 +74,22 @@ impl MiniMindV1Experts {
             let found = format!("\"{}\"", self.scoring_func);
             return Err(FieldError::new("scoring_func", found, "softmax"));
         }
+        let per_token = self.num_experts_per_tok;
+        if per_token < 2 {
+            let expected = "at least 2: MiniMind v1 leaves a single weight as it is, ernie4_5_moe \
+                            does not";
+            return Err(FieldError::new("num_experts_per_tok", per_token, expected));
+        }
+        if per_token > self.n_routed_experts {
+            let expected = format!("at most n_routed_experts {}", self.n_routed_experts);
+            return Err(FieldError::new("num_experts_per_tok", per_token, expected));
+        }
         Ok(Some(ExpertsConfig {
             num_experts: self.n_routed_experts,
-            num_experts_per_tok: self.num_experts_per_tok,
+            num_experts_per_tok: per_token,
             moe_intermediate_size: intermediate_size,
             num_shared_experts: usize::from(!self.n_shared_experts.is_null()),
-            // A single weight is left as it is, whatever the field says.
-            norm_topk_prob: self.norm_topk_prob && self.num_experts_per_tok > 1,
+            norm_topk_prob: self.norm_topk_prob,
             has_score_correction_bias: false,
             dense_layers: Vec::new(),
             router_aux_loss_coef: self.aux_loss_alpha,

@@ -5,13 +5,15 @@
 pub(crate) mod config_json;
 mod error;
 mod experts_json;
+mod minimind_json;
 mod minimind_v1;
 mod names;
+mod rope_json;
 pub(crate) mod safetensors;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::Path;
 
 use burn::prelude::*;
@@ -19,6 +21,7 @@ use burn::prelude::*;
 pub use self::error::HfError;
 pub(crate) use self::experts_json::SparseRun;
 pub use self::names::WeightLayout;
+pub use self::safetensors::FloatType;
 use self::safetensors::{FileTensor, StoredTensor};
 use crate::causal_lm::CausalLm;
 use crate::config::{ModelConfig, ModelType};
@@ -39,22 +42,33 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
     if !stop_ids.is_empty() {
         config.eos_token_id = stop_ids;
     }
-    let mut stored = safetensors::read_folder(dir)?;
+    let stored = safetensors::read_folder(dir)?;
     let layout = WeightLayout::detect(stored.keys().map(String::as_str), &config);
+    model_of_tensors(&config, layout, stored, dir, device)
+}
+
+/// A model filled with tensors that were read from `path`, each of which it must have a place for.
+pub(crate) fn model_of_tensors(
+    config: &ModelConfig,
+    layout: WeightLayout,
+    mut stored: BTreeMap<String, StoredTensor>,
+    path: &Path,
+    device: &Device,
+) -> Result<CausalLm, HfError> {
     if config.tie_word_embeddings {
         drop_tied_head(layout, &mut stored)?;
     }
-    drop_zero_biases(&config, &mut stored);
+    drop_zero_biases(config, &mut stored);
 
-    let model = fill_params(CausalLm::empty(&config, device), |path, shape| {
-        let name = layout.tensor_name(path);
+    let model = fill_params(CausalLm::empty(config, device), |param, shape| {
+        let name = layout.tensor_name(param);
         let Some(tensor) = stored.remove(&name) else {
             return Err(HfError::Missing {
-                path: dir.to_path_buf(),
+                path: path.to_path_buf(),
                 name,
             });
         };
-        let expected = layout.tensor_shape(path, shape);
+        let expected = layout.tensor_shape(param, shape);
         if tensor.shape != expected {
             let (path, found) = (tensor.path, tensor.shape);
             return Err(HfError::Shape {
@@ -64,7 +78,7 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
                 expected,
             });
         }
-        Ok(layout.from_file(path, shape, tensor.values, &config))
+        Ok(layout.from_file(param, shape, tensor.values, config))
     })?;
     match stored.pop_first() {
         Some((name, tensor)) => Err(HfError::Unused {
@@ -81,12 +95,21 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
 ///
 /// # Errors
 ///
-/// Names the file that cannot be written.
+/// Names the file that cannot be written; packed weights cannot be saved at all.
 pub fn save_model(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
+    save_model_as(model, dir, FloatType::F32)
+}
+
+/// [`save_model`] with weights of another type.
+///
+/// # Errors
+///
+/// As [`save_model`].
+pub fn save_model_as(model: &CausalLm, dir: &Path, float_type: FloatType) -> Result<(), HfError> {
     let config = model.config();
-    let config_text = config_json::render(config);
+    let config_text = config_json::render_as(config, float_type);
     let layout = WeightLayout::of_hugging_face(config);
-    save_folder(model, dir, &config_text, layout)
+    save_folder(model, dir, &config_text, layout, float_type)
 }
 
 /// Writes the same folder with MiniMind v1's field names, tensor names and row order.
@@ -111,6 +134,13 @@ pub fn save_minimind_v1(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
                     || !experts.dense_layers.is_empty()
             }),
         ),
+        (
+            "a single expert per token with the weight 1",
+            config
+                .experts
+                .as_ref()
+                .is_some_and(|experts| experts.num_experts_per_tok == 1),
+        ),
         ("a separate output head", !config.tie_word_embeddings),
         ("a context extension", config.rope_scaling.is_some()),
         (
@@ -127,17 +157,30 @@ pub fn save_minimind_v1(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
         }
     }
     let config_text = minimind_v1::render(config);
-    save_folder(model, dir, &config_text, WeightLayout::MiniMindV1)
+    let layout = WeightLayout::MiniMindV1;
+    save_folder(model, dir, &config_text, layout, FloatType::F32)
 }
 
 /// Writes a file beside its place, then moves it there, so that it is never seen half-written.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomically_with(path, |out| out.write_all(bytes))
+}
+
+/// [`write_atomically`] for bytes that need not be in memory at once.
+pub(crate) fn write_atomically_with(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let written = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path));
+    let written = File::create(&partial).and_then(|file| {
+        let mut out = BufWriter::new(file);
+        write(&mut out)?;
+        let file = out.into_inner().map_err(IntoInnerError::into_error)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    });
     if written.is_err() {
         // The first error is the one worth reporting.
         let _ = fs::remove_file(&partial);
@@ -150,6 +193,7 @@ fn save_folder(
     dir: &Path,
     config_text: &str,
     layout: WeightLayout,
+    float_type: FloatType,
 ) -> Result<(), HfError> {
     if model.is_packed() {
         return Err(HfError::Packed);
@@ -180,7 +224,10 @@ fn save_folder(
             GENERATION_FILE,
             config_json::render_generation(config).as_bytes(),
         ),
-        (safetensors::SINGLE_FILE, &safetensors::render(&tensors)),
+        (
+            safetensors::SINGLE_FILE,
+            &safetensors::render(&tensors, float_type),
+        ),
     ] {
         let path = dir.join(name);
         write_atomically(&path, bytes).map_err(|source| HfError::Write { path, source })?;

@@ -57,11 +57,8 @@ impl WeightLayout {
         }
     }
 
-    /// The file's name for the parameter at `path`.
-    ///
-    /// # Panics
-    ///
-    /// If the layout has no such parameter: MiniMind v1 has no query and key norms.
+    /// The file's name for the parameter at `path`; one that the layout does not know keeps ours,
+    /// which no file has.
     pub fn tensor_name(self, path: &str) -> String {
         match self {
             Self::HuggingFace | Self::Ernie45 if path.starts_with("lm_head.") => path.to_owned(),
@@ -71,8 +68,8 @@ impl WeightLayout {
                 let (layer, field) = split_layer(path);
                 let field = field.strip_suffix(".weight").unwrap_or(field);
                 if let Some((expert, projection)) = split_expert(field) {
-                    let name = minimind_v1_name(&format!("mlp.{projection}"));
-                    let name = name.trim_start_matches("feed_forward.");
+                    let projection = format!("mlp.{projection}");
+                    let name = minimind_v1_name(&projection).trim_start_matches("feed_forward.");
                     return format!("{layer}feed_forward.{expert}.{name}.weight");
                 }
                 format!("{layer}{}.weight", minimind_v1_name(field))
@@ -101,8 +98,19 @@ impl WeightLayout {
             [inputs, outputs] if is_linear(path) => transposed(&values, *inputs, *outputs),
             _ => return values,
         };
+        self.rows_to_file(path, shape[0], rows, config)
+    }
+
+    /// Rows of `width` values, one for each output of the weight at `path`, in the file's order.
+    pub(crate) fn rows_to_file(
+        self,
+        path: &str,
+        width: usize,
+        rows: Vec<f32>,
+        config: &ModelConfig,
+    ) -> Vec<f32> {
         if self.reorders(path) {
-            reorder_rows(&rows, shape[0], config.head_dim, neighbour_of_half)
+            reorder_rows(&rows, width, config.head_dim, neighbour_of_half)
         } else {
             rows
         }
@@ -118,14 +126,25 @@ impl WeightLayout {
     ) -> Vec<f32> {
         match shape {
             [inputs, outputs] if is_linear(path) => {
-                let rows = if self.reorders(path) {
-                    reorder_rows(&values, *inputs, config.head_dim, half_of_neighbour)
-                } else {
-                    values
-                };
+                let rows = self.rows_from_file(path, *inputs, values, config);
                 transposed(&rows, *outputs, *inputs)
             }
             _ => values,
+        }
+    }
+
+    /// The file's rows of `width` values, one for each output of the weight at `path`, in ours.
+    pub(crate) fn rows_from_file(
+        self,
+        path: &str,
+        width: usize,
+        rows: Vec<f32>,
+        config: &ModelConfig,
+    ) -> Vec<f32> {
+        if self.reorders(path) {
+            reorder_rows(&rows, width, config.head_dim, half_of_neighbour)
+        } else {
+            rows
         }
     }
 
@@ -146,11 +165,11 @@ fn split_expert(field: &str) -> Option<(&str, &str)> {
     expert.contains("experts").then_some((expert, projection))
 }
 
-fn minimind_v1_name(field: &str) -> &'static str {
+fn minimind_v1_name(field: &str) -> &str {
     let name = MINIMIND_V1_NAMES
         .into_iter()
         .find(|(ours, _)| *ours == field);
-    name.map_or_else(|| panic!("minimind v1 has no {field}"), |(_, name)| name)
+    name.map_or(field, |(_, name)| name)
 }
 
 /// `layers.3.mlp.up_proj.weight` into `layers.3.` and `mlp.up_proj.weight`.

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 use serde::Deserialize;
 
 use super::HfError;
+use crate::listing::ListedTensor;
 
 /// Name of a whole model in one file.
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -39,38 +40,81 @@ pub(crate) fn read_folder(dir: &Path) -> Result<BTreeMap<String, StoredTensor>, 
     Ok(tensors)
 }
 
+/// How a weight file holds numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FloatType {
+    /// 32 bits, as they are trained.
+    #[default]
+    F32,
+    /// 16 bits, 5 of them the exponent: numbers above 65504 become infinite.
+    F16,
+    /// 16 bits, the upper half of an f32.
+    Bf16,
+}
+
+impl FloatType {
+    /// What `config.json` calls it.
+    pub(crate) fn dtype_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+}
+
 /// A tensor on its way into a weight file.
 pub(crate) struct FileTensor {
     pub(crate) shape: Vec<usize>,
     pub(crate) values: Vec<f32>,
 }
 
-impl View for &FileTensor {
+/// A tensor with the type that its file holds.
+struct TypedTensor<'a>(&'a FileTensor, FloatType);
+
+impl View for TypedTensor<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.1 {
+            FloatType::F32 => Dtype::F32,
+            FloatType::F16 => Dtype::F16,
+            FloatType::Bf16 => Dtype::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.0.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
+        let values = self.0.values.iter();
+        match self.1 {
+            FloatType::F32 => values.flat_map(|value| value.to_le_bytes()).collect(),
+            FloatType::F16 => values
+                .flat_map(|value| f16::from_f32(*value).to_le_bytes())
+                .collect(),
+            FloatType::Bf16 => values
+                .flat_map(|value| bf16::from_f32(*value).to_le_bytes())
+                .collect(),
+        }
     }
 
     fn data_len(&self) -> usize {
-        size_of_val(self.values.as_slice())
+        let num_bytes = match self.1 {
+            FloatType::F32 => 4,
+            FloatType::F16 | FloatType::Bf16 => 2,
+        };
+        num_bytes * self.0.values.len()
     }
 }
 
 /// The bytes of a weight file.
-pub(crate) fn render(tensors: &BTreeMap<String, FileTensor>) -> Vec<u8> {
+pub(crate) fn render(tensors: &BTreeMap<String, FileTensor>, float_type: FloatType) -> Vec<u8> {
     // `transformers` refuses a file that does not say which framework's row order it has.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize(tensors, Some(metadata)).expect("the header is far below its size limit")
+    let typed = tensors
+        .iter()
+        .map(|(name, tensor)| (name, TypedTensor(tensor, float_type)));
+    safetensors::serialize(typed, Some(metadata)).expect("the header is far below its size limit")
 }
 
 #[derive(Deserialize)]
@@ -114,16 +158,21 @@ fn read_shards(
     Ok(())
 }
 
+/// Shows every tensor of a file as it is.
+pub(crate) fn list_file(path: &Path, show: &mut impl FnMut(ListedTensor)) -> Result<(), HfError> {
+    visit_file(path, |name, view| {
+        show(ListedTensor {
+            name,
+            dtype: format!("{:?}", view.dtype()),
+            shape: view.shape().to_vec(),
+            bytes: view.data().to_vec(),
+        });
+        Ok(())
+    })
+}
+
 fn read_file(path: &Path, tensors: &mut BTreeMap<String, StoredTensor>) -> Result<(), HfError> {
-    let bytes = fs::read(path).map_err(|source| HfError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|source| HfError::Malformed {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    for (name, view) in file.tensors() {
+    visit_file(path, |name, view| {
         let values = widened(&view).ok_or_else(|| HfError::Dtype {
             path: path.to_path_buf(),
             name: name.clone(),
@@ -134,14 +183,30 @@ fn read_file(path: &Path, tensors: &mut BTreeMap<String, StoredTensor>) -> Resul
             shape: view.shape().to_vec(),
             values,
         };
-        if tensors.insert(name.clone(), stored).is_some() {
-            return Err(HfError::Duplicate {
+        match tensors.insert(name.clone(), stored) {
+            None => Ok(()),
+            Some(_) => Err(HfError::Duplicate {
                 path: path.to_path_buf(),
                 name,
-            });
+            }),
         }
-    }
-    Ok(())
+    })
+}
+
+fn visit_file(
+    path: &Path,
+    mut visit: impl FnMut(String, TensorView<'_>) -> Result<(), HfError>,
+) -> Result<(), HfError> {
+    let bytes = fs::read(path).map_err(|source| HfError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|source| HfError::Malformed {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let mut views = file.tensors().into_iter();
+    views.try_for_each(|(name, view)| visit(name, view))
 }
 
 fn widened(view: &TensorView<'_>) -> Option<Vec<f32>> {

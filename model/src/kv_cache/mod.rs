@@ -149,32 +149,6 @@ impl KvCache {
             layer.make_room(longest);
         }
     }
-
-    /// A cache of one row that holds the first slots of this cache's first row, with room for
-    /// `capacity`.
-    ///
-    /// # Panics
-    ///
-    /// If there are fewer slots.
-    #[must_use]
-    pub fn copy_of_first(&self, num_slots: usize, capacity: usize) -> Self {
-        let layers = self.layers.iter().map(|layer| {
-            assert!(num_slots <= layer.num_slots, "slots that are not filled");
-            let copy = |storage: &Option<Tensor<4>>| {
-                let storage = storage.clone().expect("every write puts the storage back");
-                Some(relocated(&storage, 1, 0..num_slots, 0, [1, capacity]))
-            };
-            LayerCache {
-                keys: copy(&layer.keys),
-                values: copy(&layer.values),
-                num_rows: 1,
-                num_slots,
-            }
-        });
-        Self {
-            layers: layers.collect(),
-        }
-    }
 }
 
 impl LayerCache {

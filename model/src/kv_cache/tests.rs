@@ -1,3 +1,5 @@
+//! Rows that join, leave and move keep their keys and values.
+
 use super::*;
 
 fn layer(capacity: usize) -> LayerCache {

@@ -1,35 +1,11 @@
 //! Dropout whose masks follow from a seed and counters, so that a resumed run draws them again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use burn::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::params::path_hash;
-
-/// Number of the forward pass that draws masks and noise, shared by all parts of a model; while
-/// there is none, nothing is drawn.
-#[derive(Debug, Clone, Default)]
-pub struct DropoutPass(Arc<AtomicU64>);
-
-impl DropoutPass {
-    /// Begins a pass: the same number gives the same masks.
-    pub fn begin(&self, pass: u64) {
-        self.0.store(pass.max(1), Ordering::Relaxed);
-    }
-
-    /// Ends it: nothing is dropped any more.
-    pub fn end(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// Number of the pass under way.
-    pub(crate) fn number(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&pass| pass > 0)
-    }
-}
+use crate::training_pass::TrainingPass;
 
 /// Leaves out some of an adapter's inputs and scales the others up.
 #[derive(Debug, Clone)]
@@ -37,12 +13,12 @@ pub(super) struct Dropout {
     ratio: f64,
     seed: u64,
     stream: u64,
-    pass: DropoutPass,
+    pass: TrainingPass,
 }
 
 impl Dropout {
     /// A dropout of its own stream for each path; `None` for a share of 0.
-    pub(super) fn new(ratio: f64, path: &str, seed: u64, pass: &DropoutPass) -> Option<Self> {
+    pub(super) fn new(ratio: f64, path: &str, seed: u64, pass: &TrainingPass) -> Option<Self> {
         (ratio > 0.0).then(|| Self {
             ratio,
             seed,

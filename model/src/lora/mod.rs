@@ -16,7 +16,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use self::dropout::Dropout;
-pub use self::dropout::DropoutPass;
 pub use self::peft::{AdapterError, load_adapter, save_adapter};
 use crate::causal_lm::CausalLm;
 use crate::config::ModelConfig;
@@ -24,6 +23,7 @@ use crate::feed_forward::FeedForward;
 use crate::kernels;
 use crate::linear::Linear;
 use crate::params::path_hash;
+use crate::training_pass::TrainingPass;
 
 /// The projections of a layer's attention that adapters may stand beside.
 const ATTENTION: [&str; 4] = [
@@ -124,6 +124,22 @@ impl LoraConfig {
         }
         Ok(false)
     }
+
+    /// Refuses a target that stands for none of a model's projections.
+    fn check_targets(&self, paths: &[String]) -> Result<(), LoraError> {
+        for target in &self.target_modules {
+            let mut is_there = false;
+            for path in paths {
+                is_there |= matches_target(target, path)?;
+            }
+            if !is_there {
+                return Err(LoraError::NoSuchTarget {
+                    target: target.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn matches_target(target: &str, path: &str) -> Result<bool, LoraError> {
@@ -153,18 +169,8 @@ impl CausalLm {
         let device = self.embed_tokens.weight.device();
         let mut model = self.no_grad();
         let paths: Vec<String> = model.projections_mut().map(|(path, _)| path).collect();
-        for target in &config.target_modules {
-            let mut is_there = false;
-            for path in &paths {
-                is_there |= matches_target(target, path)?;
-            }
-            if !is_there {
-                return Err(LoraError::NoSuchTarget {
-                    target: target.clone(),
-                });
-            }
-        }
-        let pass = DropoutPass::default();
+        config.check_targets(&paths)?;
+        let pass = TrainingPass::default();
         for (path, linear) in model.projections_mut() {
             if config.matches(&path)? {
                 let [inputs, outputs] = linear.weight.dims();
@@ -182,7 +188,7 @@ impl CausalLm {
                 });
             }
         }
-        model.dropout_pass = pass;
+        model.training_pass = pass;
         Ok(model)
     }
 
@@ -249,14 +255,16 @@ impl CausalLm {
 ///
 /// # Errors
 ///
-/// A target that is no pattern.
+/// A target that is no pattern, or no projection of the model.
 pub fn num_adapter_params(model: &ModelConfig, config: &LoraConfig) -> Result<usize, LoraError> {
+    let (paths, widths): (Vec<String>, Vec<usize>) = (0..model.num_hidden_layers)
+        .flat_map(|layer| projection_widths(model, layer))
+        .unzip();
+    config.check_targets(&paths)?;
     let mut num_params = 0;
-    for layer in 0..model.num_hidden_layers {
-        for (path, width) in projection_widths(model, layer) {
-            if config.matches(&path)? {
-                num_params += config.rank * width;
-            }
+    for (path, width) in paths.iter().zip(widths) {
+        if config.matches(path)? {
+            num_params += config.rank * width;
         }
     }
     Ok(num_params)

@@ -1,4 +1,7 @@
 //! Adapters in PEFT's folder layout: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! PEFT stands them beside the weights of `transformers`: the rows of `lora_B`, one per output,
+//! have the order that the weight's rows have there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +12,12 @@ use burn::module::Param;
 use burn::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{LoraAdapter, LoraConfig};
 use crate::causal_lm::CausalLm;
-use crate::hf::safetensors::{FileTensor, render};
-use crate::hf::write_atomically;
+use crate::hf::safetensors::{FileTensor, FloatType, render};
+use crate::hf::{WeightLayout, write_atomically};
 
 const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
@@ -94,6 +97,7 @@ struct PeftConfig {
     use_dora: bool,
     #[serde(default)]
     fan_in_fan_out: bool,
+    alpha_pattern: Option<Map<String, Value>>,
 }
 
 /// Writes a model's last attached adapters as PEFT writes them; `base` is where their model lies.
@@ -109,16 +113,22 @@ pub fn save_adapter(
 ) -> Result<(), AdapterError> {
     let mut tensors = BTreeMap::new();
     let mut modules = Vec::new();
+    let layout = WeightLayout::of_hugging_face(model.config());
     let mut model = model.clone();
+    let shape_of_model = model.config().clone();
     for (path, linear) in model.projections_mut() {
         let Some(adapter) = linear.adapters.last() else {
             continue;
         };
-        for (name, tensor) in [("lora_A", &adapter.lora_a), ("lora_B", &adapter.lora_b)] {
+        for (matrix, tensor) in [("lora_A", &adapter.lora_a), ("lora_B", &adapter.lora_b)] {
             let tensor = tensor.val().detach().transpose(); // PyTorch's [outputs, inputs]
             let shape = tensor.dims().to_vec();
-            let values = tensor.into_data().iter::<f32>().collect();
-            let name = format!("{PREFIX}{path}.{name}.weight");
+            let mut values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
+            if matrix == "lora_B" {
+                let weight = format!("{path}.weight");
+                values = layout.rows_to_file(&weight, shape[1], values, &shape_of_model);
+            }
+            let name = format!("{PREFIX}{path}.{matrix}.weight");
             tensors.insert(name, FileTensor { shape, values });
         }
         modules.push(path);
@@ -152,7 +162,7 @@ pub fn save_adapter(
     let config = format!("{config:#}\n");
     for (name, bytes) in [
         (CONFIG_FILE, config.as_bytes()),
-        (WEIGHTS_FILE, &render(&tensors)),
+        (WEIGHTS_FILE, &render(&tensors, FloatType::F32)),
     ] {
         let path = dir.join(name);
         write_atomically(&path, bytes).map_err(|source| AdapterError::Write { path, source })?;
@@ -177,6 +187,8 @@ pub fn load_adapter(model: CausalLm, dir: &Path) -> Result<CausalLm, AdapterErro
         source,
     })?;
     let device = model.embed_tokens.weight.device();
+    let layout = WeightLayout::of_hugging_face(model.config());
+    let shape_of_model = model.config().clone();
     let mut names: Vec<&str> = file.names();
     let mut model = model;
     for (module, linear) in model.projections_mut() {
@@ -194,9 +206,13 @@ pub fn load_adapter(model: CausalLm, dir: &Path) -> Result<CausalLm, AdapterErro
             match found {
                 Ok(view) if fits(&view) => {
                     let words = view.data().chunks_exact(4);
-                    let values: Vec<f32> = words
+                    let mut values: Vec<f32> = words
                         .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
                         .collect();
+                    if name == b {
+                        let weight = format!("{module}.weight");
+                        values = layout.rows_from_file(&weight, shape[1], values, &shape_of_model);
+                    }
                     let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
                     Ok(Param::from_tensor(tensor.transpose()))
                 }
@@ -262,6 +278,11 @@ fn read_config(path: PathBuf) -> Result<PeftConfig, AdapterError> {
             "fan_in_fan_out"
         };
         return Err(unsupported(field, "true".to_owned(), "false"));
+    }
+    if let Some(pattern) = config.alpha_pattern.as_ref().filter(|map| !map.is_empty()) {
+        let found = Value::Object(pattern.clone()).to_string();
+        let expected = "no entry: all adapters have one lora_alpha";
+        return Err(unsupported("alpha_pattern", found, expected));
     }
     Ok(config)
 }

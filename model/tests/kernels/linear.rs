@@ -37,6 +37,8 @@ fn linear_equals_its_reference_on_odd_shapes() {
         ([1, 3], 70, 300),
         ([2, 2], 6, 513),
         ([2, 3], 5, 7),
+        ([32, 1], 70, 300),
+        ([7, 2], 130, 513),
         ([4, 65], 24, 1),
         ([3, 70], 96, 130),
     ];
@@ -80,4 +82,37 @@ fn linear_gives_the_same_bits_on_any_number_of_threads() {
     let sizes = ([4, 100], 96, 200);
     let fused = |inputs: &[Tensor<1>]| run(inputs, sizes, linear);
     assert_deterministic(&fused, &inputs(sizes, &mut Noise::new(74)));
+}
+
+/// One token of each of many sequences: the sums of a sequence must not depend on how many others
+/// are decoded beside it, whichever way the weight lies.
+#[test]
+fn a_row_has_the_same_bits_among_few_and_among_many() {
+    let device = Device::flex();
+    let mut noise = Noise::new(75);
+    for (rows, width, outputs) in [(5, 70, 40), (6, 130, 300), (32, 64, 513), (9, 1, 1)] {
+        let values = |count: usize, noise: &mut Noise| -> Vec<f32> {
+            let values = noise.values(count).into_iter();
+            values.map(|value| value as f32).collect()
+        };
+        let x = TensorData::new(values(rows * width, &mut noise), [rows, 1, width]);
+        let x = Tensor::<3>::from_data(x, &device);
+        let weight = TensorData::new(values(width * outputs, &mut noise), [width, outputs]);
+        let weight = Tensor::<2>::from_data(weight, &device);
+        let turned = weight.clone().transpose().mul_scalar(1.0).transpose();
+        for (name, weight) in [("as it is", weight), ("transposed", turned)] {
+            let bits = |x: Tensor<3>| -> Vec<u32> {
+                let out = linear(x, weight.clone()).into_data();
+                out.iter::<f32>().map(f32::to_bits).collect()
+            };
+            let together = bits(x.clone());
+            for (row, found) in together.chunks_exact(outputs).enumerate() {
+                let alone = bits(x.clone().narrow(0, row, 1));
+                assert_eq!(
+                    found, alone,
+                    "{name}: row {row} of {rows}, {width} x {outputs}"
+                );
+            }
+        }
+    }
 }

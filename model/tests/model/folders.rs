@@ -2,6 +2,7 @@
 
 use burn::prelude::*;
 use half::{bf16, f16};
+use model::CausalLm;
 use model::hf::{load_model, save_minimind_v1, save_model};
 use model::params::named_params;
 use safetensors::tensor::Dtype;
@@ -92,6 +93,20 @@ fn a_model_with_head_norms_is_not_written_as_minimind_v1() {
     assert_eq!(
         error.to_string(),
         "a MiniMind v1 file cannot hold query and key norms"
+    );
+}
+
+/// A v1 model leaves a single weight as it is, where an Ernie 4.5 divides it by itself.
+#[test]
+fn a_mixture_with_a_single_expert_per_token_is_not_written_as_minimind_v1() {
+    let device = Device::flex();
+    let mut config = golden_model("v1_moe", &device).config().clone();
+    config.experts.as_mut().unwrap().num_experts_per_tok = 1;
+    let model = CausalLm::new(&config, 0, &device);
+    let error = save_minimind_v1(&model, TempDir::new().unwrap().path()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a MiniMind v1 file cannot hold a single expert per token with the weight 1"
     );
 }
 

@@ -122,6 +122,16 @@ fn weights_are_frozen() {
     assert!(adapter.lora_a.is_require_grad() && adapter.lora_b.is_require_grad());
 }
 
+/// The biases that balance experts are frozen too: a checkpoint of adapters would not hold them.
+#[test]
+fn biases_of_a_frozen_router_do_not_move() {
+    let model = golden_model("hf_ernie_moe", &Device::flex());
+    let adapted = model.with_adapters(&adapters(2, &["q_proj"]), 1).unwrap();
+    let before = named_params(&adapted);
+    let moved = adapted.with_moved_biases(&[(1, vec![4, 3, 2, 1])], 0.125);
+    assert_eq!(named_params(&moved), before);
+}
+
 /// Merging adds `scale * A * B` to each weight, of several adapters one after the other.
 #[test]
 fn merged_models_answer_as_adapted_ones() {
@@ -175,6 +185,44 @@ fn adapters_have_pefts_layout() {
     assert_eq!(named_params(&loaded), named_params(&adapted));
 }
 
+/// An Ernie 4.5 of `transformers` has the features of a pair next to each other, its adapters too:
+/// file by file, the merged weight is the plain one plus `scale * lora_B * lora_A`.
+#[test]
+fn adapters_have_the_row_order_of_the_weight_they_stand_beside() {
+    let device = Device::flex();
+    let plain = golden_model("hf_ernie_moe", &device);
+    let config = adapters(3, &["q_proj"]);
+    let adapted = trained(plain.clone().with_adapters(&config, 1).unwrap());
+    let dir = TempDir::new().unwrap();
+    save_adapter(&adapted, &config, Path::new("base"), dir.path()).unwrap();
+    let adapter = recorded(&dir.path().join("adapter_model.safetensors"));
+    let loaded = load_adapter(plain.clone(), dir.path()).unwrap();
+    assert_eq!(named_params(&loaded), named_params(&adapted));
+
+    let weights = |model: &CausalLm| {
+        let folder = TempDir::new().unwrap();
+        save_model(model, folder.path()).unwrap();
+        recorded(&folder.path().join("model.safetensors"))
+    };
+    let (before, after) = (weights(&plain), weights(&adapted.merged()));
+    for layer in 0..2 {
+        let name = format!("model.layers.{layer}.self_attn.q_proj");
+        let a = &adapter[&format!("base_model.model.{name}.lora_A.weight")];
+        let b = &adapter[&format!("base_model.model.{name}.lora_B.weight")];
+        let (rank, inputs) = (a.shape[0], a.shape[1]);
+        let name = format!("{name}.weight");
+        let pairs = after[&name].values.iter().zip(&before[&name].values);
+        for (index, (after, before)) in pairs.enumerate() {
+            let (row, column) = (index / inputs, index % inputs);
+            let product: f32 = (0..rank)
+                .map(|r| b.values[row * rank + r] * a.values[r * inputs + column])
+                .sum();
+            let difference = (after - before - 2.0 * product).abs();
+            assert!(difference < MERGED_TOLERANCE, "{row}: {difference:e}");
+        }
+    }
+}
+
 /// The texts name the file and the tensor or field.
 #[test]
 fn adapters_that_do_not_fit_are_refused() {
@@ -192,6 +240,12 @@ fn adapters_that_do_not_fit_are_refused() {
         refusal(&["q_prj"], 4),
         "no projection is called `q_prj`, expected one of self_attn.q_proj, self_attn.k_proj, \
          self_attn.v_proj, self_attn.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj"
+    );
+    assert_eq!(
+        num_adapter_params(plain.config(), &adapters(4, &["q_prj"]))
+            .unwrap_err()
+            .to_string(),
+        refusal(&["q_prj"], 4)
     );
     assert_eq!(
         refusal(&["layers.[*"], 4),
@@ -224,6 +278,16 @@ fn adapters_that_do_not_fit_are_refused() {
     assert_eq!(
         message(&plain),
         "adapter_config.json: peft_type is IA3, expected LORA"
+    );
+    std::fs::write(
+        dir.path().join("adapter_config.json"),
+        r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 1, "alpha_pattern": {"q_proj": 8}}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        message(&plain),
+        "adapter_config.json: alpha_pattern is {\"q_proj\":8}, expected no entry: all adapters \
+         have one lora_alpha"
     );
     std::fs::remove_file(dir.path().join("adapter_config.json")).unwrap();
     assert_eq!(message(&plain), "adapter_config.json: cannot be read");

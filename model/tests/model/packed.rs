@@ -80,3 +80,10 @@ fn a_packed_model_is_not_saved() {
     assert!(matches!(error, HfError::Packed), "{error}");
     assert!(!folder.path().join("model.safetensors").exists());
 }
+
+/// The text that follows what was written, which the command line names itself.
+#[test]
+fn a_text_that_names_no_type_is_refused() {
+    let error = "f16".parse::<WeightType>().unwrap_err();
+    assert_eq!(error.to_string(), "expected f32, bf16 or int8");
+}

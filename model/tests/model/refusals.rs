@@ -5,7 +5,7 @@ use std::fs;
 use burn::prelude::*;
 use model::hf::save_model;
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixture::golden_model;
@@ -156,6 +156,155 @@ fn a_broken_shard_index_is_refused_with_the_shard_at_fault() {
         folder
             .error()
             .starts_with("second.safetensors: cannot be read: ")
+    );
+}
+
+/// Field, value and expectation, written by hand.
+#[test]
+fn experts_that_do_not_fit_are_refused() {
+    for (golden, field, value, message) in [
+        (
+            "hf_qwen3_moe",
+            "num_experts_per_tok",
+            json!(5),
+            "`num_experts_per_tok` is 5, expected 1 to num_experts 4",
+        ),
+        (
+            "hf_qwen3_moe",
+            "mlp_only_layers",
+            json!([7]),
+            "`mlp_only_layers` is 7, expected layers below num_hidden_layers 2",
+        ),
+        (
+            "hf_qwen3_moe",
+            "mlp_only_layers",
+            json!([0, 1]),
+            "`mlp_only_layers` is every layer, expected at least one layer with experts",
+        ),
+        (
+            "hf_qwen3_moe",
+            "moe_intermediate_size",
+            json!(null),
+            "`moe_intermediate_size` is missing, expected a number",
+        ),
+        (
+            "hf_ernie_moe",
+            "norm_topk_prob",
+            json!(false),
+            "`norm_topk_prob` is false, expected true with model_type ernie4_5_moe",
+        ),
+        (
+            "hf_ernie_moe",
+            "use_bias",
+            json!(true),
+            "`use_bias` is true, expected false",
+        ),
+        (
+            "hf_glm4_moe",
+            "n_group",
+            json!(2),
+            "`n_group` is 2, expected 1",
+        ),
+        (
+            "hf_glm4_moe",
+            "routed_scaling_factor",
+            json!(2.5),
+            "`routed_scaling_factor` is 2.5, expected 1",
+        ),
+        (
+            "v1_moe",
+            "scoring_func",
+            json!("sigmoid"),
+            "`scoring_func` is \"sigmoid\", expected softmax",
+        ),
+    ] {
+        assert_refused(golden, field, value, message);
+    }
+}
+
+/// Each class of transformers, and MiniMind v1, spells the fields of its experts otherwise.
+#[test]
+fn experts_are_refused_under_the_fields_of_their_file() {
+    for (golden, field, value, message) in [
+        (
+            "hf_ernie_moe",
+            "moe_k",
+            json!(5),
+            "`moe_k` is 5, expected 1 to moe_num_experts 4",
+        ),
+        (
+            "hf_ernie_moe",
+            "moe_layer_start_index",
+            json!(2),
+            "`moe_layer_start_index` is every layer, expected at least one layer with experts",
+        ),
+        (
+            "hf_glm4_moe",
+            "n_routed_experts",
+            json!(0),
+            "`n_routed_experts` is 0, expected 1 to 2147483647",
+        ),
+        (
+            "hf_glm4_moe",
+            "first_k_dense_replace",
+            json!(1_u64 << 60),
+            "`first_k_dense_replace` is every layer, expected at least one layer with experts",
+        ),
+        (
+            "v1_moe",
+            "num_experts_per_tok",
+            json!(1),
+            "`num_experts_per_tok` is 1, expected at least 2: MiniMind v1 leaves a single weight \
+             as it is, ernie4_5_moe does not",
+        ),
+        (
+            "v1_moe",
+            "num_experts_per_tok",
+            json!(5),
+            "`num_experts_per_tok` is 5, expected at most n_routed_experts 4",
+        ),
+    ] {
+        assert_refused(golden, field, value, message);
+    }
+}
+
+/// Where a class of transformers has another default than is read here, nothing is guessed.
+#[test]
+fn a_field_with_a_default_of_its_class_must_be_there() {
+    for (golden, field, value, message) in [
+        (
+            "hf_ernie_moe",
+            "rope_parameters",
+            json!({"rope_type": "default"}),
+            "`rope_theta` is missing, expected a number",
+        ),
+        (
+            "hf_ernie_moe",
+            "tie_word_embeddings",
+            json!(null),
+            "`tie_word_embeddings` is missing, expected true or false",
+        ),
+        (
+            "hf_glm4_moe",
+            "rope_parameters",
+            json!({"rope_type": "default", "rope_theta": 10000.0}),
+            "`partial_rotary_factor` is missing, expected 1.0",
+        ),
+    ] {
+        assert_refused(golden, field, value, message);
+    }
+}
+
+/// A golden with one field of its config replaced is refused in these words.
+fn assert_refused(golden: &str, field: &str, value: Value, message: &str) {
+    let folder = FolderCopy::of(golden);
+    let mut config = read_json(&folder.path("config.json"));
+    config[field] = value;
+    folder.write_json("config.json", &config);
+    assert_eq!(
+        folder.error(),
+        format!("config.json: {message}"),
+        "{golden}"
     );
 }
 

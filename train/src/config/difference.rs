@@ -10,7 +10,7 @@ use std::fmt;
 use serde_json::Value;
 
 /// Sections and fields that do not change what is learned.
-const MAY_CHANGE: [&str; 11] = [
+const MAY_CHANGE: [&str; 12] = [
     "validation.",
     "samples.",
     "exam.",
@@ -19,6 +19,7 @@ const MAY_CHANGE: [&str; 11] = [
     "report.",
     "data.cache_dir",
     "distill.cache_dir",
+    "dpo.cache_dir",
     "train.activation_checkpointing",
     "train.dump_curve_inputs",
     "tokenizer.path",

@@ -5,21 +5,27 @@ mod chat;
 mod difference;
 mod error;
 mod exam;
+mod grpo;
 mod length;
+mod preference;
 mod router;
 mod sections;
+mod storm;
 mod text;
 
 pub use chat::{ChatDataSection, DistillSection, LoraSection, NeftuneSection};
 pub use difference::{FieldDifference, differences_that_matter};
 pub use error::ConfigError;
 pub use exam::{ExamFolder, ExamSection, ExamStyle};
+pub use grpo::{GrpoSection, PromptDataSection, RolloutSection};
 pub use length::{Length, LengthError};
+pub use preference::{Divergence, DpoLoss, DpoSection, PairDataSection, Trained};
 pub use router::{BalanceKind, RouterSection};
 pub use sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
     ValidationSection,
 };
+pub use storm::{ReasonedDataSection, StormSection};
 pub use text::{FieldDocs, commented_toml};
 
 use std::path::PathBuf;
@@ -30,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::optimizer::OptimizerConfig;
 use crate::report::ReportConfig;
+use crate::reward::RewardsSection;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 
 /// `[data]` of pretraining: which text, cut how.
@@ -204,11 +211,39 @@ stage_config!(
 );
 
 stage_config!(
+    /// Config of `6-grpo`: a chat model learns from the rewards of its own answers.
+    GrpoConfig,
+    PromptDataSection,
+    /// How the model answers.
+    rollout: RolloutSection,
+    /// What is learned from the answers.
+    grpo: GrpoSection,
+    /// What an answer is worth.
+    rewards: RewardsSection
+);
+stage_config!(
+    /// Config of `8-storm`: a model that reasons learns to answer at once.
+    StormConfig,
+    ReasonedDataSection,
+    /// How reasoning goes away.
+    storm: StormSection
+);
+stage_config!(
     /// Config of `9-distill`: a student learns a teacher's distribution on conversations.
     DistillConfig,
     ChatDataSection,
     /// The teacher.
     distill: DistillSection
+);
+
+stage_config!(
+    /// Config of `5-dpo`: pairs of answers to a model that prefers the better ones.
+    DpoConfig,
+    PairDataSection,
+    /// What is learned of pairs.
+    dpo: DpoSection,
+    /// The adapters, where they are what is trained.
+    lora: LoraSection
 );
 
 impl LoopConfig {

@@ -133,6 +133,20 @@ impl TrainSection {
             1,
         )
     }
+
+    /// Refuses curve inputs, in a stage whose steps are not those of the comparison.
+    pub(crate) fn refuse_curve_inputs(&self) -> Result<(), ConfigError> {
+        let num_steps = self.dump_curve_inputs;
+        if num_steps == 0 {
+            return Ok(());
+        }
+        let expected = "0: only plain training of all weights is compared with PyTorch";
+        Err(ConfigError::field(
+            "train.dump_curve_inputs",
+            num_steps,
+            expected,
+        ))
+    }
 }
 
 /// `[validation]`: how often the held-out documents are scored.

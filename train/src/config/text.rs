@@ -14,6 +14,7 @@ use super::sections::{
 };
 use crate::optimizer::OptimizerConfig;
 use crate::report::ReportConfig;
+use crate::reward::RewardConfig;
 use crate::schedule::ScheduleConfig;
 
 /// Gives the sentence that explains a field to users.
@@ -27,6 +28,7 @@ pub trait FieldDocs {
 pub(super) fn shared_field_doc(section: &str, field: &str) -> Option<&'static str> {
     let doc = match section {
         "data.sources" => SourceConfig::get_field_docs(field),
+        "rewards.functions" => RewardConfig::get_field_docs(field),
         "model" => ModelSection::get_field_docs(field),
         "tokenizer" => TokenizerSection::get_field_docs(field),
         "train" => TrainSection::get_field_docs(field),
@@ -77,7 +79,9 @@ pub fn commented_toml<C: Serialize + FieldDocs>(config: &C) -> Result<String, to
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Length, PretrainConfig, SftConfig, commented_toml};
+    use crate::config::{
+        DistillConfig, Length, LoraSftConfig, PretrainConfig, SftConfig, commented_toml,
+    };
 
     /// Reading what was printed gives the same config back.
     #[test]
@@ -94,16 +98,23 @@ mod tests {
         );
     }
 
-    /// Every line that sets a field is preceded by a comment.
+    /// Every line that sets a field is preceded by a comment, in the config of every stage.
     #[test]
     fn every_field_has_its_sentence() {
-        let text = commented_toml(&PretrainConfig::default()).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        for (before, line) in lines.iter().zip(&lines[1..]) {
-            if line.contains(" = ") && !line.starts_with('#') {
-                assert!(before.starts_with("# "), "{line}");
+        for text in [
+            commented_toml(&PretrainConfig::default()),
+            commented_toml(&SftConfig::default()),
+            commented_toml(&LoraSftConfig::default()),
+            commented_toml(&DistillConfig::default()),
+        ] {
+            let text = text.unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            for (before, line) in lines.iter().zip(&lines[1..]) {
+                if line.contains(" = ") && !line.starts_with('#') {
+                    assert!(before.starts_with("# "), "{line}");
+                }
             }
+            assert!(text.contains("# Length of the run"), "{text}");
         }
-        assert!(text.contains("# Passes over") || text.contains("# Length of the run"));
     }
 }

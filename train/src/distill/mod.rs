@@ -13,13 +13,14 @@ use crate::chat_data::read_chat_data;
 use crate::config::{ConfigError, DistillConfig, commented_toml};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
+use crate::sampler::PromptKind;
 use crate::start::Start;
-use crate::token_stage::{PromptKind, TokenStage};
+use crate::token_stage::TokenRun;
 
 pub use loss::{distill_loss, divergence, divergence_of_likeliest};
 use stage::DistillStage;
-use teacher::Teacher;
 pub use teacher::{Likeliest, TeacherError};
+use teacher::{Teacher, read_shape};
 
 /// Name of the stage.
 pub const STAGE: &str = "9-distill";
@@ -28,9 +29,10 @@ pub const STAGE: &str = "9-distill";
 ///
 /// # Errors
 ///
-/// When the config is wrong, or the model, the tokenizer or the conversations cannot be read.
+/// When the config is wrong, or the model, the teacher's shape, the tokenizer or the conversations
+/// cannot be read.
 pub fn plan(config: &DistillConfig) -> Result<TrainPlan, TrainError> {
-    Ok(prepare(config)?.0)
+    Ok(prepare(config)?.0.plan)
 }
 
 /// Trains to the end, or until a stop is requested, and exports the student.
@@ -48,40 +50,33 @@ fn with_teacher(
     config: &DistillConfig,
     options: &RunOptions,
 ) -> Result<Prepared<DistillStage>, TrainError> {
-    let (plan, inner, start, data) = prepare(config)?;
+    let (run, questions) = prepare(config)?;
     let seq_len = config.data.seq_len;
-    let mut teacher = Teacher::load(&config.distill, &start, seq_len, &options.device)?;
+    let mut teacher = Teacher::load(&config.distill, &run.start, seq_len, &options.device)?;
     if config.distill.top_k > 0 {
         let quiet = config.report.quiet;
-        teacher.remember(&data, &config.distill.cache_dir, quiet)?;
+        teacher.remember(&questions, &config.distill.cache_dir, quiet)?;
     }
     Ok(Prepared {
         config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
         config_toml: commented_toml(config)?,
-        plan,
+        plan: run.plan,
+        // The teacher stands in no checkpoint: a resumed run must have the same one.
+        data_fingerprint: format!("{} {}", run.data_fingerprint, teacher.fingerprint()),
         stage: DistillStage {
-            inner,
+            inner: run.stage,
             teacher,
             alpha: config.distill.alpha,
         },
-        start,
-        data_fingerprint: data.fingerprint,
-        loop_config: config.loop_config(),
+        start: run.start,
+        loop_config: run.loop_config,
     })
 }
 
-/// What a teacher is asked about, besides the batches of training.
-pub(crate) struct TeachingData {
-    /// Every conversation that is trained on, once, packed in a fixed order.
-    pub(crate) batches: FiniteBatches,
-    /// Identity of the data and of the tokenizer.
-    pub(crate) fingerprint: String,
-}
-
-type PreparedParts = (TrainPlan, TokenStage, Start, TeachingData);
-
-fn prepare(config: &DistillConfig) -> Result<PreparedParts, TrainError> {
+/// The run, and every conversation that it trains on, once, packed in a fixed order.
+fn prepare(config: &DistillConfig) -> Result<(TokenRun, FiniteBatches), TrainError> {
     config.validate()?;
+    config.train.refuse_curve_inputs()?;
     if config.train.activation_checkpointing {
         let expected = "false: the teacher's distribution is compared with whole logits";
         return Err(ConfigError::field("train.activation_checkpointing", true, expected).into());
@@ -89,18 +84,10 @@ fn prepare(config: &DistillConfig) -> Result<PreparedParts, TrainError> {
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     let loop_config = config.loop_config();
     let data = read_chat_data(&mut start, &config.data, &loop_config)?;
-    let plan = TrainPlan::new(
-        STAGE,
-        &loop_config,
-        &start.model_config,
-        config.data.seq_len,
-        data.size,
-    )?;
-    let teaching = TeachingData {
-        batches: data.training_batches(config.data.validation_fraction)?,
-        fingerprint: data.fingerprint.clone(),
-    };
-    let tokenizer = start.tokenizer.clone();
-    let stage = TokenStage::new(data, tokenizer, PromptKind::Chat, &loop_config);
-    Ok((plan, stage, start, teaching))
+    let questions = data.training_batches(config.data.validation_fraction)?;
+    let num_slots = loop_config.train.micro_batch_size * data.seq_len();
+    let mut run = TokenRun::new(STAGE, PromptKind::Chat, start, data, loop_config)?;
+    let shape = read_shape(&config.distill.teacher)?;
+    run.plan = run.plan.with_teacher(&shape, num_slots as u64);
+    Ok((run, questions))
 }

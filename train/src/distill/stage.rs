@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::loss::{distill_loss, divergence, divergence_of_likeliest};
 use super::teacher::Teacher;
 use crate::loss::to_device;
-use crate::stage::{Stage, StageError, SummedGradients};
+use crate::stage::{Metrics, Stage, StageError, SummedGradients};
 use crate::token_stage::TokenStage;
 use crate::validate::HeldOutLoss;
 
@@ -77,7 +77,9 @@ impl Stage for DistillStage {
     fn gradients(&self, model: &CausalLm, batch: TokenBatch) -> SummedGradients {
         let device = model.embed_tokens.weight.device();
         let (slots, labels) = trained_slots(&batch);
+        model.training_pass().begin(self.inner.pass_number());
         let (logits, routings) = routed_logits_of_slots(model, &batch, &slots); // [S, V]
+        model.training_pass().end();
         let temperature = self.teacher.temperature;
         let divergence = if let Some(likeliest) = self.teacher.likeliest(&batch) {
             divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
@@ -101,6 +103,7 @@ impl Stage for DistillStage {
             loss: loss.inner(),
             grads,
             routing,
+            metrics: Metrics::new(),
         }
     }
 

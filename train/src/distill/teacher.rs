@@ -3,7 +3,8 @@
 //! The likeliest tokens of every trained position are kept under a hash of the conversation, so
 //! that the teacher runs once however many epochs there are. They are computed in one fixed order
 //! before training, not as batches come: what is found does not depend on how rows are packed, and
-//! a resumed run reads the same bits.
+//! a resumed run reads the same bits. The file's name is a hash of the teacher and of all that it
+//! was asked.
 //!
 //! Axis letters: `S` trained tokens, `V` vocabulary, `K` tokens that the teacher thinks likeliest.
 
@@ -16,17 +17,17 @@ use burn::prelude::*;
 use burn::tensor::activation::log_softmax;
 use dataset::Tokenizer;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
+use dataset::loader::FiniteBatches;
 use model::CausalLm;
+use model::config::ModelConfig;
 use model::hf::{self, HfError};
-use model::params::named_params;
 use sha2::{Digest, Sha256};
 
-use super::TeachingData;
 use super::stage::{logits_of_slots, trained_slots};
 use crate::config::DistillSection;
 use crate::run_folder::write_atomically;
 use crate::start::Start;
-use crate::weights::hex;
+use crate::weights::{fingerprint, hex};
 
 /// Why a teacher cannot teach.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,8 @@ pub(super) struct Teacher {
     model: CausalLm,
     pub(super) temperature: f64,
     top_k: usize,
+    /// Identity of its shape and weights.
+    fingerprint: String,
     device: Device,
     /// By the hash of a conversation's ids and labels.
     answers: HashMap<[u8; 16], Answers>,
@@ -140,6 +143,7 @@ impl Teacher {
             return Err(TeacherError::Tokenizer { path });
         }
         Ok(Self {
+            fingerprint: fingerprint(&model),
             model,
             temperature: config.temperature,
             top_k: config.top_k.min(start.model_config.vocab_size),
@@ -148,23 +152,28 @@ impl Teacher {
         })
     }
 
+    /// Identity of the teacher's shape and weights.
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// Asks for every conversation once, or reads what an earlier run asked for.
     pub(super) fn remember(
         &mut self,
-        data: &TeachingData,
+        questions: &FiniteBatches,
         cache_dir: &Path,
         quiet: bool,
     ) -> Result<(), TeacherError> {
-        let path = cache_dir.join(format!("teacher-{}.bin", self.key(data)));
+        let path = cache_dir.join(format!("teacher-{}.bin", self.key(questions)));
         if let Some(answers) = fs::read(&path).ok().and_then(|bytes| parse(&bytes)) {
             self.answers = answers;
             return Ok(());
         }
         if !quiet {
-            let num_rows = data.batches.num_rows();
+            let num_rows = questions.num_rows();
             eprintln!("asking the teacher about {num_rows} rows");
         }
-        for batch in data.batches.iter() {
+        for batch in questions.iter() {
             let (slots, _) = trained_slots(&batch);
             if slots.is_empty() {
                 continue;
@@ -185,6 +194,10 @@ impl Teacher {
     }
 
     /// What was answered about a batch's trained slots; `None` if nothing is remembered.
+    ///
+    /// # Panics
+    ///
+    /// If the teacher was asked about other conversations.
     pub(super) fn likeliest(&self, batch: &TokenBatch) -> Option<Likeliest> {
         if self.answers.is_empty() {
             return None;
@@ -192,7 +205,11 @@ impl Teacher {
         let mut ids = Vec::new();
         let mut logps = Vec::new();
         for piece in pieces(batch) {
-            for &(id, logp) in self.answers.get(&piece.hash)? {
+            let answers = self
+                .answers
+                .get(&piece.hash)
+                .expect("the teacher was asked about every conversation that is trained on");
+            for &(id, logp) in answers {
                 ids.push(id as i32);
                 logps.push(logp);
             }
@@ -235,19 +252,13 @@ impl Teacher {
     }
 
     /// Identity of everything that the answers depend on.
-    fn key(&self, data: &TeachingData) -> String {
+    fn key(&self, questions: &FiniteBatches) -> String {
         let mut hash = Sha256::new();
-        hash.update(&data.fingerprint);
-        hash.update(format!(
-            " {} {} {}",
-            self.temperature,
-            self.top_k,
-            data.batches.num_rows()
-        ));
-        for param in named_params(&self.model) {
-            hash.update(&param.path);
-            for value in param.values {
-                hash.update(value.to_le_bytes());
+        hash.update(&self.fingerprint);
+        hash.update(format!(" {} {} ", self.temperature, self.top_k));
+        for batch in questions.iter() {
+            for piece in pieces(&batch) {
+                hash.update(piece.hash);
             }
         }
         hex(&hash.finalize()[..12])
@@ -280,6 +291,14 @@ impl Likeliest {
             logps: Tensor::from_inner(self.logps),
         }
     }
+}
+
+/// The shape of the teacher in a folder.
+pub(super) fn read_shape(path: &Path) -> Result<ModelConfig, TeacherError> {
+    ModelConfig::load(path).map_err(|error| TeacherError::Model {
+        path: path.to_owned(),
+        source: Box::new(error.into()),
+    })
 }
 
 /// The answers of a file; `None` if it is not whole, and the teacher must be asked again.

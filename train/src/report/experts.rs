@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use model::experts::max_violation;
 use plotters::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::plot::{PlotError, register_plot_font};
 use crate::routing::LayerRouting;
@@ -30,8 +30,10 @@ pub struct LayerReport {
     pub loads: Vec<u64>,
     /// Mean entropy of the router's scores, in nats; the logarithm of the number of experts where
     /// it has no preference.
+    #[serde(deserialize_with = "number_or_nan")]
     pub entropy: f64,
     /// Auxiliary loss before its coefficient; 1 when all experts are equally busy.
+    #[serde(deserialize_with = "number_or_nan")]
     pub balance: f64,
     /// How far the busiest expert is above an equal load, as a share of it.
     pub max_violation: f64,
@@ -67,6 +69,11 @@ impl ExpertsReport {
             worst.fold(0.0, f64::max),
         ]
     }
+}
+
+/// A number, where `null` is one that was not finite and that JSON has no sign for.
+fn number_or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Option::<f64>::deserialize(deserializer).map(|number| number.unwrap_or(f64::NAN))
 }
 
 /// Columns of the picture at most: stretches of the run.

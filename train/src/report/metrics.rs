@@ -23,21 +23,42 @@ pub(super) enum Record<'a> {
 
 impl Record<'_> {
     /// Numbers of the record that JSON may be unable to hold.
-    fn floats(&self) -> Vec<(&'static str, f64)> {
+    fn floats(&self) -> Vec<(String, f64)> {
+        let named = |floats: &[(&str, f64)]| -> Vec<(String, f64)> {
+            let floats = floats.iter();
+            floats
+                .map(|(name, float)| ((*name).to_owned(), *float))
+                .collect()
+        };
         match self {
-            Self::Step(report) => vec![
-                ("epoch", report.epoch),
-                ("loss", report.loss),
-                ("lr", report.lr),
-                ("grad_norm", report.grad_norm),
-                ("secs", report.secs),
-                ("data_wait_secs", report.data_wait_secs),
-            ],
-            Self::Validation(report) => vec![
-                ("loss", report.loss),
-                ("bits_per_byte", report.bits_per_byte),
-            ],
-            Self::Experts(_) | Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
+            Self::Step(report) => {
+                let own = [
+                    ("epoch", report.epoch),
+                    ("loss", report.loss),
+                    ("lr", report.lr),
+                    ("grad_norm", report.grad_norm),
+                    ("secs", report.secs),
+                    ("data_wait_secs", report.data_wait_secs),
+                ];
+                named(&[&own, report.metrics.as_slice()].concat())
+            }
+            Self::Validation(report) => {
+                let mut floats = vec![("loss", report.loss)];
+                floats.extend(report.bits_per_byte.map(|bits| ("bits_per_byte", bits)));
+                floats.extend(report.metrics.iter().copied());
+                named(&floats)
+            }
+            Self::Experts(report) => {
+                let layers = report.layers.iter().enumerate();
+                let floats = layers.flat_map(|(place, layer)| {
+                    [
+                        (format!("layers.{place}.entropy"), layer.entropy),
+                        (format!("layers.{place}.balance"), layer.balance),
+                    ]
+                });
+                floats.collect()
+            }
+            Self::Sample(_) | Self::Exam(_) | Self::Note { .. } => Vec::new(),
         }
     }
 
@@ -48,7 +69,7 @@ impl Record<'_> {
             .floats()
             .into_iter()
             .filter(|(_, number)| !number.is_finite())
-            .map(|(name, number)| (name.to_string(), Value::String(number.to_string())))
+            .map(|(name, number)| (name, Value::String(number.to_string())))
             .collect();
         if !non_finite.is_empty() {
             value["non_finite"] = Value::Object(non_finite);
@@ -188,6 +209,7 @@ pub(super) fn for_each_row(path: &Path, mut visit: impl FnMut(Row)) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::LayerReport;
 
     fn step_report(step: u64) -> StepReport {
         StepReport {
@@ -203,6 +225,7 @@ mod tests {
             secs: 2.0,
             data_wait_secs: 0.5,
             skipped: 0,
+            metrics: Vec::new(),
         }
     }
 
@@ -225,7 +248,8 @@ mod tests {
         let validation = ValidationReport {
             step: 3,
             loss: 5.5,
-            bits_per_byte: 2.25,
+            bits_per_byte: Some(2.25),
+            metrics: Vec::new(),
         };
         let sample = SampleReport {
             step: 3,
@@ -251,6 +275,29 @@ mod tests {
         );
     }
 
+    /// What a stage measures stands beside the rest, under its name; a loss that is no likelihood of
+    /// text has no bits per byte.
+    #[test]
+    fn a_stage_s_own_numbers_are_fields_of_the_line() {
+        let step = StepReport {
+            metrics: vec![("rewards/accuracies", 0.75), ("kl", f64::NAN)],
+            ..step_report(3)
+        };
+        let line = Record::Step(&step).to_json().unwrap();
+        let end = r#""skipped":0,"rewards/accuracies":0.75,"kl":null,"non_finite":{"kl":"NaN"}}"#;
+        assert!(line.ends_with(end), "{line}");
+        let validation = ValidationReport {
+            step: 3,
+            loss: 0.5,
+            bits_per_byte: None,
+            metrics: vec![("rewards/accuracies", 1.0)],
+        };
+        assert_eq!(
+            Record::Validation(&validation).to_json().unwrap(),
+            r#"{"kind":"validation","step":3,"loss":0.5,"rewards/accuracies":1.0}"#
+        );
+    }
+
     /// JSON has no NaN: the field is null and `non_finite` says which one it was.
     #[test]
     fn numbers_that_are_not_finite_are_null_and_named() {
@@ -266,6 +313,42 @@ mod tests {
             value["non_finite"],
             serde_json::json!({"loss": "NaN", "grad_norm": "-inf"})
         );
+    }
+
+    /// The same for the layers of experts; the line is none of the broken ones on resume.
+    #[test]
+    fn work_of_experts_that_is_not_finite_is_named_and_kept() {
+        let layer = LayerReport {
+            layer: 1,
+            loads: vec![3, 1],
+            entropy: f64::NAN,
+            balance: f64::INFINITY,
+            max_violation: 0.5,
+        };
+        let report = ExpertsReport {
+            step: 2,
+            dropped: 0,
+            layers: vec![layer],
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut metrics = MetricsFile::create(&path).unwrap();
+        metrics.append(&Record::Experts(&report)).unwrap();
+        drop(metrics);
+
+        let (_, num_broken) = MetricsFile::resume(&path, 4).unwrap();
+        assert_eq!(num_broken, 0);
+        let line = fs::read_to_string(&path).unwrap();
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            value["non_finite"],
+            serde_json::json!({"layers.0.entropy": "NaN", "layers.0.balance": "inf"})
+        );
+        let Row::Experts(read) = serde_json::from_str(&line).unwrap() else {
+            panic!("{line}");
+        };
+        assert!(read.layers[0].entropy.is_nan());
+        assert_eq!(read.layers[0].loads, [3, 1]);
     }
 
     /// Steps 1 to 6 were taken, the checkpoint is of step 4: 5 and 6 go, 5 is taken again.

@@ -14,15 +14,17 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use documented::DocumentedFields;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use self::experts::LoadMap;
 pub use self::experts::{ExpertsReport, LayerReport};
 use self::metrics::{MetricsFile, Record, Row};
 use self::plot::Plot;
 use self::progress::Progress;
+pub(crate) use self::progress::progress_bar;
 use self::tensorboard::EventFile;
 use crate::examiner::ExamScore;
+use crate::stage::Metrics;
 
 /// How often and where a run reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
@@ -60,7 +62,7 @@ pub struct StepReport {
     pub total_steps: Option<u64>,
     /// Passes over the training data, as a fraction.
     pub epoch: f64,
-    /// Mean negative log-likelihood per supervised token, in nats.
+    /// Mean loss per term of the step: in nats per supervised token, or per pair of answers.
     pub loss: f64,
     /// Learning rate that the step used.
     pub lr: f64,
@@ -68,7 +70,7 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// Useful tokens of the step: all but padding.
     pub tokens: u64,
-    /// Tokens of the step that carry a label.
+    /// Terms of the step's loss: tokens that carry a label, or pairs of answers.
     pub supervised: u64,
     /// Useful tokens since the start of the run, this step included.
     pub total_tokens: u64,
@@ -78,6 +80,9 @@ pub struct StepReport {
     pub data_wait_secs: f64,
     /// Steps skipped since the start of the run (not finite, or without a supervised token).
     pub skipped: u64,
+    /// What else the stage measures, each number a field of its own.
+    #[serde(flatten, serialize_with = "as_fields")]
+    pub metrics: Metrics,
 }
 
 /// Result of one pass over the held-out split.
@@ -88,7 +93,12 @@ pub struct ValidationReport {
     /// Mean negative log-likelihood per supervised token, in nats.
     pub loss: f64,
     /// Negative log-likelihood in bits per UTF-8 byte of text: comparable between tokenizers.
-    pub bits_per_byte: f64,
+    /// `None` where the loss is no likelihood of text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_byte: Option<f64>,
+    /// What else the stage measures, each number a field of its own.
+    #[serde(flatten, serialize_with = "as_fields")]
+    pub metrics: Metrics,
 }
 
 /// A continuation of a fixed prompt by the model in training.
@@ -110,6 +120,10 @@ pub struct ExamReport {
     /// Right answers and their interval.
     #[serde(flatten)]
     pub score: ExamScore,
+}
+
+fn as_fields<S: Serializer>(metrics: &Metrics, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(metrics.iter().copied())
 }
 
 /// Why the reports of a run could not be opened.
@@ -200,6 +214,11 @@ impl Reporter {
         Ok(reporter)
     }
 
+    /// Shows how much is made of what the model itself makes for the next step.
+    pub fn show_rollout(&self, done: usize, total: usize) {
+        self.progress.rollout(done, total);
+    }
+
     /// Passes on the measurements of a step.
     pub fn record_step(&mut self, report: &StepReport) {
         self.progress.step(report);
@@ -225,7 +244,8 @@ impl Reporter {
         self.append(&Record::Validation(report));
         self.write_events(|events| events.write_validation(report));
         if let Some(plot) = &mut self.plot {
-            plot.record_validation(report.step, report.loss, report.bits_per_byte);
+            let bits_per_byte = report.bits_per_byte.unwrap_or(f64::NAN);
+            plot.record_validation(report.step, report.loss, bits_per_byte);
         }
         self.redraw();
     }
@@ -378,11 +398,13 @@ mod tests {
             secs: 0.0,
             data_wait_secs: 0.0,
             skipped: 0,
+            metrics: Metrics::new(),
         });
         reporter.record_validation(&ValidationReport {
             step: 1,
             loss: 8.75,
-            bits_per_byte: f64::NAN,
+            bits_per_byte: Some(f64::NAN),
+            metrics: Metrics::new(),
         });
         assert!(reporter.plot.is_none(), "a picture cannot be written");
         reporter.finish();

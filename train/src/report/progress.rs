@@ -1,5 +1,6 @@
 //! Progress of a run on stderr: a bar on a terminal, plain lines elsewhere.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
@@ -78,11 +79,22 @@ impl Progress {
         }
     }
 
+    /// Shows on a bar how many answers of a rollout are written; lines come per step only.
+    pub(super) fn rollout(&self, done: usize, total: usize) {
+        if let Display::Bar(bar) = &self.display {
+            bar.set_message(format!("rollout: {done}/{total} answers"));
+        }
+    }
+
     pub(super) fn validation(&self, report: &ValidationReport) {
-        self.line(&format!(
-            "step {} | validation loss {:.4} | {:.4} bits/byte",
-            report.step, report.loss, report.bits_per_byte
-        ));
+        let mut text = format!("step {} | validation loss {:.4}", report.step, report.loss);
+        if let Some(bits) = report.bits_per_byte {
+            let _ = write!(text, " | {bits:.4} bits/byte");
+        }
+        for (name, value) in &report.metrics {
+            let _ = write!(text, " | {name} {value:.4}");
+        }
+        self.line(&text);
     }
 
     pub(super) fn sample(&self, report: &SampleReport) {
@@ -139,6 +151,8 @@ struct Window {
     tokens: u64,
     secs: f64,
     data_wait_secs: f64,
+    /// The stage's most telling number.
+    metric: NumericMetricState,
 }
 
 impl Window {
@@ -146,6 +160,11 @@ impl Window {
         // A skipped step has no loss, and one NaN would hide the mean of all others.
         if report.loss.is_finite() {
             self.loss.update(report.loss, report.supervised as usize);
+        }
+        if let Some((_, value)) = report.metrics.first()
+            && value.is_finite()
+        {
+            self.metric.update(*value, report.supervised as usize);
         }
         self.tokens += report.tokens;
         self.secs += report.secs;
@@ -161,6 +180,10 @@ impl Window {
             format!("{:.0} tok/s", self.tokens as f64 / self.secs),
             format!("wait {:.1}%", 100.0 * self.data_wait_secs / self.secs),
         ];
+        if let Some((name, _)) = last.metrics.first() {
+            let mean = self.metric.running_value().current();
+            parts.insert(1, format!("{name} {mean:.3}"));
+        }
         if last.skipped > 0 {
             parts.push(format!("skipped {}", last.skipped));
         }
@@ -199,6 +222,20 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// A bar of something that is done before a run's steps; nothing is shown where no one looks.
+pub(crate) fn progress_bar(what: &'static str, len: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(len).with_message(what);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:12.cyan/dim} {msg} {human_pos}/{human_len} | eta {eta}")
+            .expect("the template is written by hand and right")
+            .progress_chars("━╸─"),
+    );
+    bar
+}
+
 fn new_bar(first_step: u64) -> ProgressBar {
     let bar = ProgressBar::no_length().with_position(first_step);
     bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -228,6 +265,7 @@ mod tests {
             secs: 1.0,
             data_wait_secs: 0.004,
             skipped: 0,
+            metrics: Vec::new(),
         }
     }
 
@@ -247,6 +285,22 @@ mod tests {
             "step 120/300 | loss 7.0000 | lr 1.23e-3 | norm 0.91 | 800 tok/s | wait 0.4% \
              | eta 12m30s"
         );
+    }
+
+    /// By hand: (0.5 * 100 + 0.9 * 300) / 400 = 0.8.
+    #[test]
+    fn a_line_shows_the_mean_of_the_most_telling_metric() {
+        let with = |report: StepReport, value: f64| StepReport {
+            metrics: vec![("rewards/accuracies", value), ("kl", 7.0)],
+            ..report
+        };
+        let mut window = Window::default();
+        let last = with(step_report(120, 8.0, 300), 0.9);
+        window.add(&with(step_report(119, 4.0, 100), 0.5));
+        window.add(&last);
+        let line = window.numbers(&last, None);
+        let start = "loss 7.0000 | rewards/accuracies 0.800 | lr ";
+        assert!(line.starts_with(start), "{line}");
     }
 
     /// A skipped step leaves the mean alone and is counted.

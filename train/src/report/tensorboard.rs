@@ -66,16 +66,15 @@ impl EventFile {
     }
 
     pub(super) fn write_step(&mut self, report: &StepReport) -> io::Result<()> {
-        self.write_summary(
-            report.step,
-            summary_of(&[
-                ("train/loss", report.loss),
-                ("train/lr", report.lr),
-                ("train/grad_norm", report.grad_norm),
-                ("train/tokens_per_sec", report.tokens as f64 / report.secs),
-                ("train/data_wait", report.data_wait_secs / report.secs),
-            ]),
-        )
+        let mut summary = summary_of(&[
+            ("train/loss", report.loss),
+            ("train/lr", report.lr),
+            ("train/grad_norm", report.grad_norm),
+            ("train/tokens_per_sec", report.tokens as f64 / report.secs),
+            ("train/data_wait", report.data_wait_secs / report.secs),
+        ]);
+        add_metrics(&mut summary, "train", &report.metrics);
+        self.write_summary(report.step, summary)
     }
 
     pub(super) fn write_experts(&mut self, report: &ExpertsReport) -> io::Result<()> {
@@ -99,13 +98,11 @@ impl EventFile {
     }
 
     pub(super) fn write_validation(&mut self, report: &ValidationReport) -> io::Result<()> {
-        self.write_summary(
-            report.step,
-            summary_of(&[
-                ("validation/loss", report.loss),
-                ("validation/bits_per_byte", report.bits_per_byte),
-            ]),
-        )
+        let mut summary = summary_of(&[("validation/loss", report.loss)]);
+        let bits = report.bits_per_byte.map(|bits| ("bits_per_byte", bits));
+        add_metrics(&mut summary, "validation", bits.as_slice());
+        add_metrics(&mut summary, "validation", &report.metrics);
+        self.write_summary(report.step, summary)
     }
 
     /// Writes the sample as text, one series per prompt.
@@ -146,6 +143,15 @@ impl EventFile {
         event.set_wall_time(unix_secs());
         let bytes = event.write_to_bytes().map_err(io::Error::other)?;
         self.records.write(&bytes)
+    }
+}
+
+/// Adds a stage's own numbers under a group's name.
+fn add_metrics(summary: &mut Summary, group: &str, metrics: &[(&str, f64)]) {
+    for (name, value) in metrics {
+        let tag = format!("{group}/{name}");
+        let scalar = summary_of(&[(&tag, *value)]).take_value();
+        summary.mut_value().extend(scalar);
     }
 }
 
@@ -228,7 +234,8 @@ mod tests {
                 .write_validation(&ValidationReport {
                     step: 5,
                     loss: 2.5,
-                    bits_per_byte: 1.25,
+                    bits_per_byte: Some(1.25),
+                    metrics: Vec::new(),
                 })
                 .unwrap();
         }

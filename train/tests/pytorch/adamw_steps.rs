@@ -88,7 +88,7 @@ fn assert_steps_are_pytorchs(name: &str) {
     let mut model = load_model(&golden(name), &Device::flex().autodiff()).unwrap();
     let stop = AtomicBool::new(false);
     for (index, (loss, norm)) in losses.iter().zip(norms).enumerate() {
-        let step = SummedStep::new(&mut stage, &model, 1, &stop)
+        let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         let (loss, norm) = (loss.as_f64().unwrap(), norm.as_f64().unwrap());

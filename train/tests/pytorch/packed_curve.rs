@@ -71,7 +71,7 @@ fn assert_curve_is_pytorchs(name: &str, recomputes: bool) {
     let stop = AtomicBool::new(false);
     for (line, lr) in curve.lines().zip(lrs) {
         let expected: Value = serde_json::from_str(line).unwrap();
-        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop)
+        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         assert_eq!(expected["num_tokens"], step.supervised);

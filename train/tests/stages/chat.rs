@@ -1,17 +1,15 @@
 //! Tuning on conversations: adapters, noise, and what is written.
 
 use std::fs;
-use std::path::Path;
 
 use burn::prelude::*;
 use model::CausalLm;
-use model::config::ModelConfig;
-use model::hf::load_model;
+use model::hf::{load_model, save_model};
 use model::lora::load_adapter;
 use model::params::named_params;
-use train::config::{DistillConfig, LoraSftConfig, SftConfig};
+use train::config::{LoraSftConfig, SftConfig};
 use train::run_folder::IfExists;
-use train::{distill, full_sft, lora_sft};
+use train::{full_sft, lora_sft};
 
 use crate::world::{World, final_weights, metrics, summary};
 
@@ -70,6 +68,8 @@ fn adapters_learn_and_weights_do_not_change() {
     let adapters = plan.adapters.unwrap();
     assert_eq!(adapters.num_params, 2 * 4 * (32 + 48));
     assert!(plan.memory.total() < adapters.full_memory);
+    let without_slack = plan.memory.total() - plan.memory.slack;
+    assert_eq!(plan.memory.slack, without_slack / 10);
     let saved = fs::metadata(run.join("step_000006/model.safetensors")).unwrap();
     assert!(
         saved.len() < 4 * adapters.num_params + 2048,
@@ -123,25 +123,9 @@ fn noise_on_embeddings_follows_the_seed() {
     assert_eq!(tuned("c", 5.0), noisy);
 }
 
-fn distill_config(config: SftConfig, teacher: &Path, world: &World) -> DistillConfig {
-    let mut distill = DistillConfig {
-        model: config.model,
-        tokenizer: config.tokenizer,
-        data: config.data,
-        train: config.train,
-        report: config.report,
-        samples: config.samples,
-        ..DistillConfig::default()
-    };
-    teacher.clone_into(&mut distill.distill.teacher);
-    distill.distill.cache_dir = world.path("cache");
-    distill
-}
-
-/// What a teacher answered about all tokens of its vocabulary teaches what the teacher itself
-/// does; the likeliest alone teach something near it. It is asked once: the second run reads.
+/// A checkpoint holds the adapters alone; beside other weights they would be another model.
 #[test]
-fn students_learn_from_what_a_teacher_answered() {
+fn adapters_are_not_resumed_beside_other_weights() {
     let world = World::new();
     let base = summary(
         world
@@ -149,107 +133,53 @@ fn students_learn_from_what_a_teacher_answered() {
             .unwrap(),
     )
     .final_dir;
-    let chat = world.chat_config(&base);
-    let options = |run: &str| world.options(run, IfExists::Refuse, false);
-    let teacher = summary(full_sft::run(&chat, options("3-full_sft")).unwrap()).final_dir;
-
-    let taught = |run: &str, top_k: usize| {
-        let mut config = distill_config(world.chat_config(&base), &teacher, &world);
-        config.distill.alpha = 0.0;
-        config.distill.top_k = top_k;
-        summary(distill::run(&config, options(run)).unwrap());
-        load_model(&world.path(run).join("final"), &Device::flex()).unwrap()
-    };
-    let difference = |a: &CausalLm, b: &CausalLm| {
-        let params = named_params(a).into_iter().zip(named_params(b));
-        params
-            .flat_map(|(a, b)| a.values.into_iter().zip(b.values))
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f32::max)
-    };
-    let (asked, remembered, likeliest) = (taught("a", 0), taught("b", 300), taught("c", 8));
-    assert!(difference(&asked, &remembered) < 1e-4);
-    assert!(difference(&asked, &likeliest) > 1e-4);
-    let cached = || fs::read_dir(world.path("cache")).unwrap().count();
-    let num_cached = cached();
-    let again = taught("d", 8);
-    assert_eq!(difference(&again, &likeliest).to_bits(), 0);
-    assert_eq!(cached(), num_cached);
-
-    // At the weights of the teacher itself there is nothing to learn from it.
-    let mut config = distill_config(world.chat_config(&teacher), &teacher, &world);
-    config.distill.alpha = 0.0;
-    summary(distill::run(&config, options("e")).unwrap());
-    let first = metrics(&world.path("e"))
-        .into_iter()
-        .find(|row| row["kind"] == "step");
-    let loss = first.unwrap()["loss"].as_f64().unwrap();
-    assert!(loss.abs() < 1e-5, "{loss}");
-}
-
-/// The divergence from a teacher of experts falls; only the vocabulary must be the student's.
-#[test]
-fn a_dense_student_learns_from_experts() {
-    let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut shape = ModelConfig::load(&root.join("configs/model/debug-moe.json")).unwrap();
-    shape.vocab_size = 300;
-    let teacher = world.path("experts");
-    fs::create_dir(&teacher).unwrap();
-    let model = CausalLm::new(&shape, 1, &Device::flex());
-    model::hf::save_model(&model, &teacher).unwrap();
-
-    let mut config = distill_config(world.chat_config(&base), &teacher, &world);
-    config.distill.alpha = 0.0;
-    config.optimizer.lr = 1e-2;
-    let options = world.options("run", IfExists::Refuse, false);
-    summary(distill::run(&config, options).unwrap());
-    let losses: Vec<f64> = metrics(&world.path("run"))
-        .iter()
-        .filter(|row| row["kind"] == "step")
-        .map(|row| row["loss"].as_f64().unwrap())
-        .collect();
-    assert!(losses[losses.len() - 1] < 0.9 * losses[0], "{losses:?}");
-}
-
-/// Each text names the folder, what it has and what was expected.
-#[test]
-fn teachers_that_do_not_fit_are_refused() {
-    let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
-    let refusal = |teacher: &Path| {
-        let config = distill_config(world.chat_config(&base), teacher, &world);
-        let options = world.options("run", IfExists::Refuse, false);
-        let error = distill::run(&config, options).unwrap_err().to_string();
-        error.replace(
-            &format!("{}/", world.path("").display()).replace("//", "/"),
-            "",
-        )
-    };
-    let mut larger = base.clone();
-    larger.set_file_name("larger");
-    fs::create_dir(&larger).unwrap();
-    let mut shape = load_model(&base, &Device::flex()).unwrap().config().clone();
-    shape.vocab_size = 301;
-    let model = CausalLm::new(&shape, 1, &Device::flex());
-    model::hf::save_model(&model, &larger).unwrap();
+    let config = lora_config(world.chat_config(&base));
+    let options = |stops| world.options("run", IfExists::Resume, stops);
+    lora_sft::run(&config, options(true)).unwrap();
+    let device = Device::flex();
+    let shape = load_model(&base, &device).unwrap().config().clone();
+    save_model(&CausalLm::new(&shape, 9, &device), &base).unwrap();
     assert_eq!(
-        refusal(&larger),
-        "1-pretrain/larger: the teacher has 301 tokens, expected the student's 300"
+        lora_sft::run(&config, options(false))
+            .unwrap_err()
+            .to_string(),
+        "cannot resume: the training data, the tokenizer or frozen weights changed since the \
+         checkpoint was saved"
     );
+}
+
+/// A start that cannot be made is found out before the run in its place is deleted.
+#[test]
+fn an_earlier_run_outlives_a_start_that_fails() {
+    let world = World::new();
+    let base = summary(world.pretrain(&world.pretrain_config(), "run").unwrap()).final_dir;
+    let options = || world.options("run", IfExists::Overwrite, false);
+    let mut config = lora_config(world.chat_config(&base));
+    config.lora.target_modules = vec!["q_prj".to_owned()];
+    let plan_error = lora_sft::plan(&config).unwrap_err().to_string();
+    assert!(plan_error.contains("`q_prj`"), "{plan_error}");
+    lora_sft::run(&config, options()).unwrap_err();
+    assert!(world.path("run/final/model.safetensors").exists());
+
+    // A model without weights has a plan, and nothing to start from.
+    let hollow = world.path("hollow");
+    fs::create_dir(&hollow).unwrap();
+    fs::copy(base.join("config.json"), hollow.join("config.json")).unwrap();
+    let config = world.chat_config(&hollow);
+    full_sft::plan(&config).unwrap();
+    full_sft::run(&config, options()).unwrap_err();
+    assert!(world.path("run/final/model.safetensors").exists());
+}
+
+/// The comparison with PyTorch trains all weights by cross entropy.
+#[test]
+fn adapters_have_no_curve_inputs() {
+    let world = World::new();
+    let mut config = lora_config(world.chat_config(&world.path("none")));
+    config.train.dump_curve_inputs = 3;
     assert_eq!(
-        refusal(&world.path("none")),
-        "none: the teacher cannot be read"
+        lora_sft::plan(&config).unwrap_err().to_string(),
+        "train.dump_curve_inputs: found 3, expected 0: only plain training of all weights is \
+         compared with PyTorch"
     );
 }

@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod chat;
+mod distill;
+mod grpo;
+mod preference;
 mod world;
 
 use std::fs;
@@ -56,7 +59,14 @@ fn text_becomes_a_model_and_the_model_a_chat_model() {
     let config = world.chat_config(&summary_of_text.final_dir);
     let options = world.options("3-full_sft", IfExists::Refuse, false);
     let summary_of_chat = summary(full_sft::run(&config, options).unwrap());
-    assert!(summary_of_chat.held_out.unwrap().bits_per_byte.is_finite());
+    assert!(
+        summary_of_chat
+            .held_out
+            .unwrap()
+            .bits_per_byte
+            .unwrap()
+            .is_finite()
+    );
     let rows = metrics(&world.path("3-full_sft"));
     let step = rows.iter().find(|row| row["kind"] == "step").unwrap();
     assert!(
@@ -128,7 +138,8 @@ fn a_resume_with_another_config_or_other_data_is_refused() {
     fs::write(world.path("text.jsonl"), text).unwrap();
     assert_eq!(
         resume(&config),
-        "cannot resume: the training data or the tokenizer changed since the checkpoint was saved"
+        "cannot resume: the training data, the tokenizer or frozen weights changed since the \
+         checkpoint was saved"
     );
 }
 
@@ -191,5 +202,30 @@ fn the_plan_counts_steps_tokens_and_bytes() {
     assert!((epochs - expected).abs() < 1e-9, "{epochs}");
     let text = plan.to_string();
     assert!(text.contains("steps             8\n"), "{text}");
+    assert!(!text.contains("without a token"), "{text}");
     assert!(!world.path("run").exists());
+}
+
+/// A tokenizer that marks no beginning and no end makes nothing of a text that it replaces by
+/// nothing; who reads the plan must hear of it.
+#[test]
+fn documents_without_a_token_are_told() {
+    let world = World::new();
+    let path = world.path("tokenizer/tokenizer.json");
+    let mut json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    json["normalizer"] =
+        serde_json::json!({"type": "Replace", "pattern": {"String": "zzz"}, "content": ""});
+    fs::write(&path, json.to_string()).unwrap();
+    fs::write(world.path("tokenizer/tokenizer_config.json"), "{}").unwrap();
+    let mut text = fs::read_to_string(world.path("text.jsonl")).unwrap();
+    text.push_str("\n{\"text\": \"zzz\"}\n");
+    fs::write(world.path("text.jsonl"), text).unwrap();
+    let plan = pretrain::plan(&world.pretrain_config())
+        .unwrap()
+        .to_string();
+    assert!(
+        plan.contains("documents held out, 1 without a token\n"),
+        "{plan}"
+    );
 }

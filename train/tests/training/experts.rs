@@ -61,7 +61,7 @@ fn violations(router: &RouterSection) -> (f64, f64) {
     stage.router = router.clone();
     let mut found = Vec::new();
     for _ in 0..NUM_RECOVERY_STEPS {
-        let step = SummedStep::new(&mut stage, &model, 1, &stop)
+        let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         let [LayerRouting { layer, loads, .. }] = step.routing.as_slice() else {
@@ -112,7 +112,7 @@ fn gradients(rows: usize, micro_batches: usize, recomputes: bool) -> (SummedStep
     stage.recomputes = recomputes;
     stage.router.balance_coef = 1.0;
     stage.router.z_loss_coef = 1.0;
-    let step = SummedStep::new(&mut stage, &model, micro_batches, &stop);
+    let step = SummedStep::new(&mut stage, &model, micro_batches, &stop, |_, _| {});
     let step = step.unwrap().unwrap();
     let gradients = step.gradients_of(&model);
     (step, gradients)

@@ -127,7 +127,7 @@ fn eight_micro_batches_of_one_row_equal_one_of_eight() {
     let step = |rows: usize, num_micro_batches: usize| {
         let model = CausalLm::new(&model_config(), 1, &device());
         let mut stage = SyntheticStage::new(rows);
-        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop)
+        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         let numbers = (step.loss(), step.grad_norm(), step.supervised);

@@ -196,7 +196,8 @@ impl Stage for SyntheticStage {
     fn validate(&mut self, _model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
         Ok(self.held_out.pop().map(|loss| HeldOutLoss {
             loss,
-            bits_per_byte: loss,
+            bits_per_byte: Some(loss),
+            metrics: Vec::new(),
         }))
     }
 

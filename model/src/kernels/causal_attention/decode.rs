@@ -8,6 +8,9 @@ use super::heads::{Heads, Scratch, Sizes, Visibility};
 use crate::kernels::flex::unzeroed;
 use crate::kernels::simd::{dot, max, vectorized};
 
+/// Vectors of a value that are summed together.
+const BLOCK_VECTORS: usize = 4;
+
 /// Output `[B, T, N, H]`.
 pub(super) fn attend(
     q: Heads<'_>,
@@ -71,7 +74,6 @@ impl WithSimd for Query<'_> {
                 self.scores[g * stride + place] = dot(simd, query, key) * scale;
             }
         }
-        self.out.fill(0.0);
         for scores in self.scores.chunks_exact_mut(stride) {
             scores[self.slots.len()..].fill(f32::NEG_INFINITY);
             let largest = max(simd, scores);
@@ -80,19 +82,65 @@ impl WithSimd for Query<'_> {
                 *score *= inverse;
             }
         }
-        for (place, slot) in self.slots.clone().enumerate() {
-            let value = self.v.get(self.row, slot, self.kv_head);
-            let (value, value_tail) = S::as_simd_f32s(value);
-            for (g, out) in self.out.chunks_exact_mut(head_dim).enumerate() {
-                let weight = self.scores[g * stride + place];
-                let (out, out_tail) = S::as_mut_simd_f32s(out);
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out = simd.mul_add_e_f32s(simd.splat_f32s(weight), *value, *out);
-                }
-                for (out, value) in out_tail.iter_mut().zip(value_tail) {
-                    *out += weight * value;
-                }
+        for (g, out) in self.out.chunks_exact_mut(head_dim).enumerate() {
+            let weights = &self.scores[g * stride..][..self.slots.len()];
+            let values = Values {
+                v: self.v,
+                row: self.row,
+                kv_head: self.kv_head,
+                first: self.slots.start,
+            };
+            let (vectors, tail) = S::as_mut_simd_f32s(out);
+            let (blocks, rest) = pulp::as_arrays_mut::<BLOCK_VECTORS, _>(vectors);
+            for (block, out) in blocks.iter_mut().enumerate() {
+                *out = values.sum(simd, weights, block * BLOCK_VECTORS);
+            }
+            let first = blocks.len() * BLOCK_VECTORS;
+            for (vector, out) in rest.iter_mut().enumerate() {
+                [*out] = values.sum(simd, weights, first + vector);
+            }
+            let first = head_dim - tail.len();
+            for (column, out) in tail.iter_mut().enumerate() {
+                let weighted = weights.iter().enumerate();
+                *out = weighted
+                    .map(|(slot, weight)| weight * values.get(slot)[first + column])
+                    .sum();
             }
         }
+    }
+}
+
+/// The values that a query's slots hold.
+#[derive(Clone, Copy)]
+struct Values<'a> {
+    v: Heads<'a>,
+    row: usize,
+    kv_head: usize,
+    first: usize,
+}
+
+impl Values<'_> {
+    #[inline(always)]
+    fn get(&self, slot: usize) -> &[f32] {
+        self.v.get(self.row, self.first + slot, self.kv_head)
+    }
+
+    /// Weighted sum of some vectors of every value, held in registers.
+    #[inline(always)]
+    fn sum<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        weights: &[f32],
+        first: usize,
+    ) -> [S::f32s; VECTORS] {
+        let mut sums = [simd.splat_f32s(0.0); VECTORS];
+        for (slot, weight) in weights.iter().enumerate() {
+            let weight = simd.splat_f32s(*weight);
+            let value = &S::as_simd_f32s(self.get(slot)).0[first..][..VECTORS];
+            for vector in 0..VECTORS {
+                sums[vector] = simd.mul_add_e_f32s(weight, value[vector], sums[vector]);
+            }
+        }
+        sums
     }
 }

@@ -66,7 +66,8 @@ impl DispatchBackwardOps for Flex {
             }
         });
         let mut weights_grad = unzeroed(num_rows);
-        by_rows(&mut weights_grad, per_token, |token, out| {
+        let cost = per_token * width;
+        by_rows_of(&mut weights_grad, per_token, cost, |token, out| {
             let grad = &grads[token * width..][..width];
             let rows = &routes.rows()[token * per_token..][..per_token];
             vectorized(Dots {
@@ -249,7 +250,17 @@ fn sum_rows(
 
 /// Calls `write` with every row's number and memory, on all threads.
 fn by_rows(out: &mut [f32], width: usize, write: impl Fn(usize, &mut [f32]) + Sync) {
-    let rows_per_task = (CHUNK_ELEMENTS / width).max(1);
+    by_rows_of(out, width, width, write);
+}
+
+/// The same where `cost` elements are read for every row: tasks are sized by them.
+fn by_rows_of(
+    out: &mut [f32],
+    width: usize,
+    cost: usize,
+    write: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let rows_per_task = (CHUNK_ELEMENTS / cost).max(1);
     out.par_chunks_mut(rows_per_task * width)
         .enumerate()
         .for_each(|(task, rows)| {

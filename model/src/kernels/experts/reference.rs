@@ -10,17 +10,35 @@ use crate::kernels::linear;
 use crate::kernels::swiglu;
 
 /// What [`super::experts`] computes, from Burn's operations.
+///
+/// Where gradients are tracked, an expert without tokens has a gradient of zeros too: an optimizer
+/// treats a parameter without one otherwise.
 pub fn experts(
     x: Tensor<2>,
     weights: Tensor<2>,
     routes: &Routes,
     experts: &[ExpertWeights],
 ) -> Tensor<2> {
-    dispatch(x, weights, routes, |expert, x| {
+    let is_tracked = x.device().is_autodiff();
+    let out = dispatch(x, weights, routes, |expert, x| {
         let ExpertWeights { gate, up, down } = experts[expert].clone();
         let gated = linear(x.clone(), gate); // [S, I]
         linear(swiglu(gated, linear(x, up)), down) // [S, D]
-    })
+    }); // [N, D]
+    if !is_tracked || routes.num_tokens() == 0 {
+        return out;
+    }
+    let nothing = experts
+        .iter()
+        .enumerate()
+        .filter(|(expert, _)| routes.rows_of(*expert).is_empty())
+        .flat_map(|(_, idle)| [&idle.gate, &idle.up, &idle.down])
+        .map(|matrix| matrix.clone().slice([0..1, 0..1]).mul_scalar(0.0)) // [1, 1]
+        .reduce(|sum, zero| sum + zero);
+    match nothing {
+        Some(nothing) => out + nothing, // [N, D]
+        None => out,
+    }
 }
 
 /// The same for networks of any kind; those without tokens are not called.

@@ -140,8 +140,7 @@ impl<'a> Head<'a> {
             match usize::try_from(label) {
                 Ok(label) if label < vocab_size => supervised.push(Supervised { token, label }),
                 _ => panic!(
-                    "linear_cross_entropy: label {label} of token {token}, \
-                     expected {IGNORE_INDEX} or 0 to {}",
+                    "label {label} of token {token}, expected {IGNORE_INDEX} or 0 to {}",
                     vocab_size - 1
                 ),
             }

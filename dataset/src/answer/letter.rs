@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::question::LETTERS;
+/// The letters of a choice.
+pub const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
 
 /// What comes before a letter that is meant as the answer, in Chinese and English.
 static STATED: LazyLock<Regex> = LazyLock::new(|| {

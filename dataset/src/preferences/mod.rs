@@ -1,0 +1,102 @@
+//! Pairs of a better and a worse answer to one question: files to token ids, ids to batches.
+
+mod batch;
+mod loader;
+mod pair;
+
+use crate::chat::{ChatTemplate, LossOn, Message, RenderOptions};
+use crate::conversations::{
+    ConversationFault, ConversationsError, FileSummary, Thinking, encode_rows, strip_thoughts,
+};
+use crate::rows::{NumberedRow, PreferenceRow, Row, RowFormat};
+use crate::tokenizer::Tokenizer;
+pub use batch::{PairBatch, PairSlots};
+pub use loader::PairLoader;
+pub use pair::{AnsweredTokens, PairTokens, pairs_fingerprint, split_pairs};
+
+/// Renders and encodes pairs.
+#[derive(Debug, Clone, Copy)]
+pub struct PairEncoder<'a> {
+    /// Text to ids.
+    pub tokenizer: &'a Tokenizer,
+    /// Conversations to text.
+    pub template: &'a ChatTemplate,
+    /// What becomes of the answers' thoughts.
+    pub thinking: Thinking,
+}
+
+impl PairEncoder<'_> {
+    /// All pairs of files, in their order, and what was found in each file.
+    ///
+    /// Rows that cannot be used are left out and counted, up to a share of `max_bad_ratio`.
+    ///
+    /// # Errors
+    ///
+    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
+    pub fn encode_files(
+        &self,
+        files: &[String],
+        format: RowFormat,
+        max_bad_ratio: f64,
+    ) -> Result<(Vec<PairTokens>, Vec<FileSummary>), ConversationsError> {
+        encode_rows(files, format, max_bad_ratio, |row, _| self.encode_row(row))
+    }
+
+    /// A row as it comes from a reader, encoded.
+    ///
+    /// # Errors
+    ///
+    /// A row that is broken, has not two answers, or that the template refuses.
+    pub fn encode_row(&self, row: NumberedRow) -> Result<PairTokens, ConversationFault> {
+        let Row::Preference(row) = row.row? else {
+            return Err(ConversationFault::NoPair);
+        };
+        let PreferenceRow {
+            prompt,
+            tools,
+            chosen: Some(chosen),
+            rejected: Some(rejected),
+        } = *row
+        else {
+            return Err(ConversationFault::NoPair);
+        };
+        let options = RenderOptions {
+            tools,
+            ..RenderOptions::default()
+        };
+        let chosen = self.answer(&prompt, chosen, &options)?;
+        let rejected = self.answer(&prompt, rejected, &options)?;
+        Ok(PairTokens::new(chosen, rejected))
+    }
+
+    /// A conversation whose last turn is the answer; everything before it is the prompt.
+    fn answer(
+        &self,
+        prompt: &[Message],
+        mut answer: Message,
+        options: &RenderOptions,
+    ) -> Result<AnsweredTokens, ConversationFault> {
+        if self.thinking == Thinking::Strip {
+            strip_thoughts(&mut answer);
+        }
+        let mut messages = prompt.to_vec();
+        messages.push(answer);
+        let spans = self
+            .template
+            .render_spans_for(LossOn::Last, &messages, options)?;
+        let encoded = self.tokenizer.encode_spans(&spans);
+        // The white space that a template writes after the last turn is nobody's answer.
+        let end = encoded.trained.iter().rposition(|&trained| trained);
+        let start = encoded.trained.iter().position(|&trained| trained);
+        let len = end.map_or(0, |last| last + 1);
+        let mut ids = encoded.ids;
+        ids.truncate(len);
+        Ok(AnsweredTokens {
+            prompt_len: start.unwrap_or(len),
+            ids,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

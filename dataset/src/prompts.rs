@@ -1,0 +1,203 @@
+//! Prompts that a model answers itself, with what their rows answer: files to token ids.
+
+use sha2::{Digest, Sha256};
+
+use crate::cache::hex;
+use crate::chat::{ChatTemplate, Message, RenderOptions};
+use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
+use crate::rows::{NumberedRow, RowFormat};
+use crate::source::hashed_fraction;
+use crate::tokenizer::Tokenizer;
+
+/// Begins the thoughts of a model; a template may write it at the end of a prompt.
+const THINK: &str = "<think>";
+
+/// A prompt and what an answer to it is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptRow {
+    /// The turns before the answer.
+    pub messages: Vec<Message>,
+    /// The row's own answer.
+    pub expected: String,
+    /// The turns in the chat template, up to where the answer begins.
+    pub input_ids: Vec<u32>,
+    /// What the template wrote of the answer: `<think>`, or nothing.
+    pub opening: &'static str,
+}
+
+/// Renders and encodes prompts.
+#[derive(Debug, Clone, Copy)]
+pub struct PromptEncoder<'a> {
+    /// Text to ids.
+    pub tokenizer: &'a Tokenizer,
+    /// Conversations to text.
+    pub template: &'a ChatTemplate,
+    /// Whether the template lets the model think, where it knows of it.
+    pub enable_thinking: bool,
+}
+
+impl PromptEncoder<'_> {
+    /// All prompts of files, in their order, and what was found in each file.
+    ///
+    /// Of a conversation the last answer is left to the model. Rows that cannot be used are left out
+    /// and counted, up to a share of `max_bad_ratio`.
+    ///
+    /// # Errors
+    ///
+    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
+    pub fn encode_files(
+        &self,
+        files: &[String],
+        format: RowFormat,
+        max_bad_ratio: f64,
+    ) -> Result<(Vec<PromptRow>, Vec<FileSummary>), ConversationsError> {
+        encode_rows(files, format, max_bad_ratio, |row, _| self.encode_row(row))
+    }
+
+    /// A row as it comes from a reader, encoded.
+    ///
+    /// # Errors
+    ///
+    /// A row that is broken, or that the template refuses.
+    pub fn encode_row(&self, row: NumberedRow) -> Result<PromptRow, ConversationFault> {
+        let chat = row.row?.into_chat()?;
+        let mut messages = chat.conversations;
+        // A conversation that was read has a turn of an assistant.
+        let last = messages
+            .iter()
+            .rposition(Message::is_assistant)
+            .unwrap_or(0);
+        let expected = messages[last].content.clone();
+        messages.truncate(last);
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            tools: chat.tools,
+            enable_thinking: Some(self.enable_thinking),
+        };
+        let span = self.template.render_prompt(&messages, &options)?;
+        let is_open = span.text.trim_end().ends_with(THINK);
+        Ok(PromptRow {
+            input_ids: self.tokenizer.encode_spans(&[span]).ids,
+            messages,
+            expected,
+            opening: if is_open { THINK } else { "" },
+        })
+    }
+}
+
+/// Prompts to learn from and those held out; equal prompts are never parted.
+pub fn split_prompts(
+    prompts: Vec<PromptRow>,
+    fraction: f64,
+    seed: u64,
+) -> (Vec<PromptRow>, Vec<PromptRow>) {
+    prompts.into_iter().partition(|prompt| {
+        let digest = Sha256::digest(bytes_of(&prompt.input_ids));
+        let mut index = [0; 8];
+        index.copy_from_slice(&digest[..8]);
+        hashed_fraction(seed, u64::from_le_bytes(index)) >= fraction
+    })
+}
+
+/// Identity of prompts: their tokens and what their rows answer.
+pub fn prompts_fingerprint(prompts: &[PromptRow]) -> String {
+    let mut hash = Sha256::new();
+    for prompt in prompts {
+        hash.update((prompt.input_ids.len() as u64).to_le_bytes());
+        hash.update(bytes_of(&prompt.input_ids));
+        hash.update((prompt.expected.len() as u64).to_le_bytes());
+        hash.update(prompt.expected.as_bytes());
+    }
+    hex(&hash.finalize()[..16])
+}
+
+fn bytes_of(ids: &[u32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{V1_TEMPLATE, V3_TEMPLATE};
+    use crate::rows::{ChatRow, Row};
+    use crate::tokenizer_train::TokenizerTrainer;
+
+    fn tokenizer() -> Tokenizer {
+        let trainer = TokenizerTrainer {
+            vocab_size: 300,
+            ..TokenizerTrainer::default()
+        };
+        trainer
+            .train(["one two three".to_owned()].into_iter())
+            .unwrap()
+    }
+
+    fn encoded(template: &str, enable_thinking: bool) -> (PromptRow, String) {
+        let tokenizer = tokenizer();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("template.jinja");
+        std::fs::write(&path, template).unwrap();
+        let tokenizer = tokenizer.with_chat_template(&path).unwrap();
+        let encoder = PromptEncoder {
+            tokenizer: &tokenizer,
+            template: tokenizer.chat_template().unwrap(),
+            enable_thinking,
+        };
+        let turns = [("user", "1+1=?"), ("assistant", "2"), ("user", "2+2=?")];
+        let mut conversations: Vec<Message> = turns
+            .map(|(role, content)| Message::new(role, content))
+            .to_vec();
+        conversations.push(Message::new("assistant", "4"));
+        let row = ChatRow {
+            conversations,
+            tools: Vec::new(),
+        };
+        let row = NumberedRow {
+            line: 1,
+            row: Ok(Row::Chat(row)),
+        };
+        let prompt = encoder.encode_row(row).unwrap();
+        let text = tokenizer.decode(&prompt.input_ids, false);
+        (prompt, text)
+    }
+
+    /// By the v1 template: all turns but the last answer, and the header of that one.
+    #[test]
+    fn the_last_answer_is_left_to_the_model() {
+        let (prompt, text) = encoded(V1_TEMPLATE, true);
+        assert_eq!(
+            text,
+            "<s>user\n1+1=?</s>\n<s>assistant\n2</s>\n<s>user\n2+2=?</s>\n<s>assistant\n"
+        );
+        assert_eq!((prompt.expected.as_str(), prompt.opening), ("4", ""));
+        assert_eq!(prompt.messages.len(), 3);
+    }
+
+    /// The v3 template begins the thoughts itself, or writes that there are none.
+    #[test]
+    fn a_template_may_begin_the_thoughts() {
+        assert_eq!(encoded(V3_TEMPLATE, true).0.opening, "<think>");
+        assert_eq!(encoded(V3_TEMPLATE, false).0.opening, "");
+    }
+
+    /// A prompt that is there twice is on one side, and about a quarter is held out (200 of 800;
+    /// 5 sigma is 61).
+    #[test]
+    fn equal_prompts_are_never_parted() {
+        let row = |id: u32| PromptRow {
+            messages: Vec::new(),
+            expected: String::new(),
+            input_ids: vec![id],
+            opening: "",
+        };
+        let prompts: Vec<PromptRow> = (0..800).chain(0..800).map(row).collect();
+        let (train, held_out) = split_prompts(prompts, 0.25, 1);
+        assert!(held_out.iter().all(|prompt| !train.contains(prompt)));
+        assert!(held_out.len().is_multiple_of(2));
+        assert!(
+            (held_out.len() / 2).abs_diff(200) < 61,
+            "{}",
+            held_out.len()
+        );
+    }
+}

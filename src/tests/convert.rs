@@ -1,0 +1,132 @@
+//! `kindling convert` and `kindling inspect` on a tiny model.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use burn::tensor::Device;
+use model::gguf::GgufFile;
+use model::hf::{load_model, save_model};
+use model::params::named_params;
+use model::{CausalLm, ModelConfig};
+
+use crate::fixture::{Fixture, fails, succeeds};
+
+/// A folder `tiny` with random weights and the fixture's tokenizer.
+fn with_model(config: &str) -> Fixture {
+    let fixture = Fixture::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = ModelConfig::load(&root.join("configs/model").join(config)).unwrap();
+    let dir = fixture.path("tiny");
+    save_model(&CausalLm::new(&config, 3, &Device::flex()), &dir).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(fixture.path("tokenizer").join(name), dir.join(name)).unwrap();
+    }
+    fixture
+}
+
+fn convert(fixture: &Fixture, model: &Path, flags: &[&str], out: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+    command.args(["convert", "--model"]).arg(model);
+    command.args(flags).arg("--out").arg(fixture.path(out));
+    command
+}
+
+/// bf16 keeps eight bits of each number; f32 keeps all, with the same bytes again.
+#[test]
+fn a_folder_is_written_in_the_type_that_is_asked_for() {
+    let fixture = with_model("debug.json");
+    let tiny = fixture.path("tiny");
+    succeeds(convert(&fixture, &tiny, &["--to", "hf"], "same"));
+    succeeds(convert(
+        &fixture,
+        &tiny,
+        &["--to", "hf", "--type", "bf16"],
+        "half",
+    ));
+    for (dir, tolerance) in [("same", 0.0), ("half", 1.0 / 256.0)] {
+        let load = |dir: &Path| named_params(&load_model(dir, &Device::flex()).unwrap());
+        for (ours, theirs) in load(&fixture.path(dir)).iter().zip(load(&tiny)) {
+            for (ours, theirs) in ours.values.iter().zip(&theirs.values) {
+                assert!((ours - theirs).abs() <= tolerance * theirs.abs());
+            }
+        }
+    }
+    let config = fs::read_to_string(fixture.path("half/config.json")).unwrap();
+    assert!(config.contains("\"dtype\": \"bfloat16\""), "{config}");
+
+    let message = fails(convert(&fixture, &tiny, &[], "same"));
+    assert!(message.ends_with("/same: exists already\n"), "{message}");
+    let message = fails(convert(&fixture, &tiny, &["--type", "q8_0"], "x"));
+    assert!(
+        message.contains("--type q8_0: expected f32, f16 or bf16 outside GGUF"),
+        "{message}"
+    );
+}
+
+/// The tokenizer is in the file, every id has a token, and Ollama's folder says where it is.
+#[test]
+fn gguf_files_hold_the_tokenizer_too() {
+    for config in ["debug.json", "debug-moe.json"] {
+        let fixture = with_model(config);
+        let tiny = fixture.path("tiny");
+        succeeds(convert(
+            &fixture,
+            &tiny,
+            &["--to", "gguf", "--type", "q8_0"],
+            "t.gguf",
+        ));
+        let file = GgufFile::read(&fixture.path("t.gguf")).unwrap();
+        let value = |key: &str| {
+            let pair = file.metadata.iter().find(|(found, _)| found == key);
+            pair.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        assert_eq!(value("general.name"), "tiny");
+        assert_eq!(value("tokenizer.ggml.pre"), "smollm");
+        assert!(value("tokenizer.ggml.tokens").starts_with("[<unk>, <s>, </s>, "));
+        assert!(value("tokenizer.chat_template").contains("<s>user"));
+        assert!(!file.tensors.is_empty());
+    }
+    let fixture = with_model("debug.json");
+    succeeds(convert(
+        &fixture,
+        &fixture.path("tiny"),
+        &["--to", "ollama"],
+        "o",
+    ));
+    let modelfile = fs::read_to_string(fixture.path("o/Modelfile")).unwrap();
+    assert!(
+        modelfile.starts_with("FROM ./model.gguf\nPARAMETER num_ctx "),
+        "{modelfile}"
+    );
+    assert!(
+        modelfile.contains("<s>user\n{{ .Content }}</s>\n<s>assistant\n"),
+        "{modelfile}"
+    );
+    assert!(fixture.path("o/model.gguf").exists());
+}
+
+/// A PyTorch file needs what it does not say, and becomes a folder like any other.
+#[test]
+fn a_weight_file_is_imported_and_listed() {
+    let fixture = Fixture::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pth = root.join("model/tests/golden/pth/third.pth");
+    let message = fails(convert(&fixture, &pth, &[], "x"));
+    assert!(
+        message.contains("--tokenizer: a weight file has none"),
+        "{message}"
+    );
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kindling"));
+    command.arg("inspect").arg(&pth);
+    let listed = String::from_utf8(succeeds(command).stdout).unwrap();
+    let line = listed
+        .lines()
+        .find(|line| line.contains("layers.0.self_attention.k_proj"));
+    assert!(line.unwrap().contains("F16   [4, 8]"), "{listed}");
+    assert!(
+        listed.contains("12 tensors, 984 numbers, 1968 bytes"),
+        "{listed}"
+    );
+}

@@ -1,0 +1,220 @@
+//! Stage 6: answers that the model writes itself, learned from by how much better they are than
+//! others to the same prompt.
+//!
+//! Group-relative policy optimization. Source: Shao et al. 2024, arXiv:2402.03300, section 4.
+
+pub mod advantages;
+pub mod loss;
+mod micro_batch;
+mod rollout_metrics;
+mod stage;
+
+use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prompts};
+
+use crate::config::{ConfigError, GrpoConfig, commented_toml};
+use crate::data::DataError;
+use crate::memory::{RolloutInputs, rollout_bytes};
+use crate::plan::{DataSize, RowKind, TrainPlan};
+use crate::reward::Rewards;
+use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
+use crate::sampler::{PromptKind, Sampler};
+use crate::start::Start;
+use stage::{GrpoParts, GrpoStage};
+
+/// Name of the stage.
+pub const STAGE: &str = "6-grpo";
+
+/// What a run with this config would do.
+///
+/// # Errors
+///
+/// When the config is wrong, or the model, the tokenizer or the prompts cannot be read.
+pub fn plan(config: &GrpoConfig) -> Result<TrainPlan, TrainError> {
+    Ok(prepare(config)?.plan)
+}
+
+/// Trains to the end, or until a stop is requested, and exports the model.
+///
+/// # Errors
+///
+/// When the config is wrong, something cannot be read or written, an answer has no reward, or
+/// training breaks off.
+pub fn run(config: &GrpoConfig, options: RunOptions) -> Result<Outcome, TrainError> {
+    let prepared = with_reference(config, &options)?;
+    run_stage(prepared, options, |_, _, _| Ok(()))
+}
+
+fn with_reference(
+    config: &GrpoConfig,
+    options: &RunOptions,
+) -> Result<Prepared<GrpoStage>, TrainError> {
+    let Ready {
+        plan,
+        start,
+        data_fingerprint,
+        mut parts,
+    } = prepare(config)?;
+    if config.grpo.beta > 0.0 {
+        // Without autodiff: the reference is asked and never changed.
+        parts.reference = Some(start.model(config.train.seed, &options.device)?);
+    }
+    Ok(Prepared {
+        config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
+        config_toml: commented_toml(config)?,
+        plan,
+        stage: GrpoStage::new(parts),
+        start,
+        data_fingerprint,
+        loop_config: config.loop_config(),
+    })
+}
+
+/// A stage whose data is read, and that has no model yet.
+struct Ready {
+    plan: TrainPlan,
+    start: Start,
+    data_fingerprint: String,
+    parts: GrpoParts,
+}
+
+fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
+    config.validate()?;
+    check_steps(config)?;
+    let mut start = Start::read(&config.model, &config.tokenizer)?;
+    start.use_chat_template(&config.data.chat_template)?;
+    let prompts = read_prompts(&start, config, &config.data.files)?;
+    let mut held_out = match config.data.validation_files.as_slice() {
+        [] => Vec::new(),
+        files => read_prompts(&start, config, files)?,
+    };
+    let data_fingerprint = format!(
+        "{} {} {}",
+        prompts_fingerprint(&prompts),
+        prompts_fingerprint(&held_out),
+        start.tokenizer.fingerprint()
+    );
+    let fraction = config.data.validation_fraction;
+    let (prompts, rest) = split_prompts(prompts, fraction, config.train.seed);
+    held_out.extend(rest);
+    let longest = prompts.iter().chain(&held_out);
+    let longest = longest.map(|prompt| prompt.input_ids.len()).max();
+    let seq_len = longest.unwrap_or(0) + config.rollout.max_new_tokens;
+    let most = start.model_config.max_position_embeddings;
+    if seq_len > most {
+        let found = config.rollout.max_new_tokens;
+        let left = most.saturating_sub(longest.unwrap_or(0));
+        let expected = format!(
+            "at most {left}: the model's max_position_embeddings = {most} without the longest prompt"
+        );
+        return Err(ConfigError::field("rollout.max_new_tokens", found, expected).into());
+    }
+    let loop_config = config.loop_config();
+    let mut plan = TrainPlan::new(
+        STAGE,
+        &loop_config,
+        &start.model_config,
+        seq_len,
+        data_size(config, &prompts, held_out.len()),
+    )?;
+    plan.memory = plan.memory.with_rollouts(rollout_bytes(
+        &start.model_config,
+        RolloutInputs {
+            num_rows: config
+                .rollout
+                .max_rows
+                .min(config.rollout.num_completions()),
+            seq_len,
+            has_reference: config.grpo.beta > 0.0,
+        },
+    ));
+    let tokenizer = start.tokenizer.clone();
+    let batches = config.validation.max_batches;
+    let parts = GrpoParts {
+        prompts,
+        held_out,
+        seq_len,
+        sampler: Sampler {
+            tokenizer: tokenizer.clone(),
+            prompt_kind: PromptKind::Chat,
+            samples: config.samples.clone(),
+            seed: config.train.seed,
+        },
+        tokenizer,
+        rewards: Rewards::new(&config.rewards),
+        reference: None,
+        train: config.train.clone(),
+        rollout: config.rollout.clone(),
+        grpo: config.grpo.clone(),
+        router: config.router.clone(),
+        max_validation_prompts: batches * config.train.micro_batch_size,
+    };
+    Ok(Ready {
+        plan,
+        start,
+        data_fingerprint,
+        parts,
+    })
+}
+
+/// Steps must use a rollout up: what is left over would be older than what follows.
+fn check_steps(config: &GrpoConfig) -> Result<(), ConfigError> {
+    let total = config.rollout.num_completions();
+    let per_step = config.train.micro_batch_size * config.train.grad_accumulation_steps;
+    if total.is_multiple_of(per_step) {
+        return Ok(());
+    }
+    Err(ConfigError::field(
+        "train.micro_batch_size",
+        format!("{per_step} answers per step (times train.grad_accumulation_steps)"),
+        format!("a divisor of the rollout's {total} answers"),
+    ))
+}
+
+/// Reads the prompts, and says what was found unless the run is quiet.
+fn read_prompts(
+    start: &Start,
+    config: &GrpoConfig,
+    files: &[String],
+) -> Result<Vec<PromptRow>, TrainError> {
+    let Some(template) = start.tokenizer.chat_template() else {
+        return Err(DataError::NoTemplate.into());
+    };
+    let encoder = PromptEncoder {
+        tokenizer: &start.tokenizer,
+        template,
+        enable_thinking: config.data.enable_thinking,
+    };
+    let data = &config.data;
+    let (mut prompts, summaries) = encoder
+        .encode_files(files, data.format, data.max_bad_ratio)
+        .map_err(DataError::from)?;
+    let num_read = prompts.len();
+    prompts.retain(|prompt| prompt.input_ids.len() <= data.max_prompt_tokens);
+    if !config.report.quiet {
+        for summary in summaries {
+            eprintln!("{summary}");
+        }
+        let num_long = num_read - prompts.len();
+        if num_long > 0 {
+            let most = data.max_prompt_tokens;
+            eprintln!("{num_long} prompts are longer than {most} tokens and are left out");
+        }
+    }
+    Ok(prompts)
+}
+
+/// A pass over the prompts in answers, each as long as it may be.
+fn data_size(config: &GrpoConfig, prompts: &[PromptRow], num_held_out: usize) -> DataSize {
+    let per_prompt = config.rollout.num_generations * config.grpo.num_iterations;
+    let rows_per_epoch = prompts.len() * per_prompt;
+    let prompt_tokens: usize = prompts.iter().map(|it| it.input_ids.len()).sum();
+    let most = prompt_tokens * per_prompt + rows_per_epoch * config.rollout.max_new_tokens;
+    DataSize {
+        num_documents: prompts.len(),
+        num_held_out,
+        num_dropped: 0,
+        tokens_per_epoch: most as u64,
+        rows_per_epoch,
+        row: RowKind::Completion,
+    }
+}

@@ -1,0 +1,580 @@
+//! The stage: rollouts cut into steps, steps into micro-batches, and the loss of one of them.
+//!
+//! Axis letters: `S` completions of a micro-batch, `L` tokens of the longest.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::prelude::*;
+use dataset::Tokenizer;
+use dataset::prompts::PromptRow;
+use model::CausalLm;
+use model::generate::Prompt;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::loss::{LossOptions, PolicyTensors, StepSize, divergences, token_losses, token_weight};
+use super::micro_batch::{PackedCompletions, Sequence};
+use super::rollout_metrics::{RolloutMetrics, metrics_of_groups};
+use crate::config::{GrpoSection, RolloutSection, RouterSection, TrainSection};
+use crate::grpo::advantages::advantages;
+use crate::loss::to_device;
+use crate::order::shuffled;
+use crate::reward::{Answered, Judgement, Rewards};
+use crate::rollout::{Completion, WritingOptions, write_answers};
+use crate::routing::RouterTerms;
+use crate::sampler::Sampler;
+use crate::stage::{Metrics, Stage, StageError, SummedGradients, gradients_of_hidden};
+use crate::validate::HeldOutLoss;
+
+/// Streams of draws, so that the order of prompts says nothing about the answers.
+const PROMPT_STREAM: u64 = 0x9a0e;
+const STEP_STREAM: u64 = 0x57e9;
+const ANSWER_STREAM: u64 = 0xa45e;
+
+/// What a stage is made of.
+pub(super) struct GrpoParts {
+    pub(super) prompts: Vec<PromptRow>,
+    pub(super) held_out: Vec<PromptRow>,
+    /// Longest sequence that can come up.
+    pub(super) seq_len: usize,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) sampler: Sampler,
+    pub(super) rewards: Rewards,
+    /// The model that training started from, where the loss asks for it.
+    pub(super) reference: Option<CausalLm>,
+    pub(super) train: TrainSection,
+    pub(super) rollout: RolloutSection,
+    pub(super) grpo: GrpoSection,
+    pub(super) router: RouterSection,
+    /// Held-out prompts that are answered per validation; 0 is all of them.
+    pub(super) max_validation_prompts: usize,
+}
+
+/// Learning from answers that the model writes itself.
+pub(super) struct GrpoStage {
+    parts: GrpoParts,
+    options: LossOptions,
+    /// Rollouts made so far.
+    num_rollouts: u64,
+    /// Steps begun from the present rollout.
+    num_begun: usize,
+    rollout: Option<Rollout>,
+    /// Micro-batches of the present step.
+    planned: VecDeque<MicroBatch>,
+}
+
+/// Answers that are learned from, group by group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Rollout {
+    answers: Vec<Answer>,
+    metrics: RolloutMetrics,
+}
+
+/// An answer and what it is worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Answer {
+    prompt: usize,
+    ids: Vec<u32>,
+    #[serde(with = "bits")]
+    old: Vec<f32>,
+    #[serde(with = "bits")]
+    reference: Vec<f32>,
+    #[serde(with = "bits")]
+    advantage: Vec<f32>,
+    is_truncated: bool,
+}
+
+/// A decimal need not read back as the same number; its bits do.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        values: &[f32],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+        bits.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<f32>, D::Error> {
+        let bits = Vec::<u32>::deserialize(deserializer)?;
+        Ok(bits.into_iter().map(f32::from_bits).collect())
+    }
+}
+
+/// Place in the data: a checkpoint between two steps of one rollout holds the rollout too.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    num_rollouts: u64,
+    num_begun: usize,
+    rollout: Option<Rollout>,
+}
+
+/// Completions of one forward and backward pass.
+pub(super) struct MicroBatch {
+    packed: PackedCompletions,
+    /// Per completion and token, ragged.
+    old: Vec<Vec<f32>>,
+    reference: Vec<Vec<f32>>,
+    weights: Vec<Vec<f32>>,
+    advantages: Vec<f32>,
+    num_supervised: usize,
+    metrics: RolloutMetrics,
+}
+
+impl GrpoStage {
+    /// A stage before its first rollout.
+    pub(super) fn new(parts: GrpoParts) -> Self {
+        Self {
+            options: parts.grpo.loss_options(),
+            parts,
+            num_rollouts: 0,
+            num_begun: 0,
+            rollout: None,
+            planned: VecDeque::new(),
+        }
+    }
+
+    fn completions_per_step(&self) -> usize {
+        self.parts.train.micro_batch_size * self.parts.train.grad_accumulation_steps
+    }
+
+    fn steps_per_pass(&self) -> usize {
+        self.parts.rollout.num_completions() / self.completions_per_step()
+    }
+
+    fn steps_per_rollout(&self) -> usize {
+        self.steps_per_pass() * self.parts.grpo.num_iterations
+    }
+
+    fn writing(&self, temperature: f64) -> WritingOptions {
+        WritingOptions {
+            max_new_tokens: self.parts.rollout.max_new_tokens,
+            temperature,
+            max_rows: self.parts.rollout.max_rows,
+            eos_token_id: self.parts.tokenizer.eos_id().into_iter().collect(),
+        }
+    }
+
+    /// Places of the next rollout's prompts; passes over the prompts follow each other.
+    fn next_prompts(&self) -> Vec<usize> {
+        let (num_prompts, len) = (self.parts.rollout.num_prompts, self.parts.prompts.len());
+        let first = self.num_rollouts * num_prompts as u64;
+        let seed = self.parts.train.seed ^ PROMPT_STREAM;
+        let (mut pass, mut order) = (u64::MAX, Vec::new());
+        let numbers = first..first + num_prompts as u64;
+        let places = numbers.map(|number| {
+            if pass != number / len as u64 {
+                pass = number / len as u64;
+                order = shuffled(len, seed, pass);
+            }
+            order[(number % len as u64) as usize]
+        });
+        places.collect()
+    }
+
+    /// Answers the next prompts and judges the answers; `None` when it was broken off.
+    fn make_rollout(
+        &mut self,
+        model: &CausalLm,
+        on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<Rollout>, StageError> {
+        let section = &self.parts.rollout;
+        let total = section.num_completions();
+        let first_seed = self.num_rollouts.wrapping_mul(total as u64);
+        let seed = (self.parts.train.seed ^ ANSWER_STREAM).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let places: Vec<usize> = self
+            .next_prompts()
+            .into_iter()
+            .flat_map(|place| std::iter::repeat_n(place, section.num_generations))
+            .collect();
+        let prompts = places
+            .iter()
+            .zip(first_seed..)
+            .map(|(&place, number)| Prompt {
+                input_ids: self.parts.prompts[place].input_ids.clone(),
+                seed: seed.wrapping_add(number),
+            });
+        let options = self.writing(section.temperature);
+        let written = write_answers(&model.valid(), prompts.collect(), &options, &mut |done| {
+            on_progress(done, total)
+        })?;
+        let Some(completions) = written else {
+            return Ok(None);
+        };
+        let rows: Vec<&PromptRow> = places.iter().map(|&at| &self.parts.prompts[at]).collect();
+        let judgement = judge(
+            &mut self.parts.rewards,
+            &self.parts.tokenizer,
+            &rows,
+            &completions,
+        )?;
+        let (section, grpo) = (&self.parts.rollout, &self.parts.grpo);
+        let advantages = advantages(
+            &judgement.totals,
+            section.num_generations,
+            grpo.advantage,
+            grpo.biased_std,
+        );
+        let metrics = metrics_of_groups(&judgement, &completions, section.num_generations);
+        let references = self.reference_logps(&rows, &completions);
+        let answers = completions.into_iter().enumerate();
+        let answers = answers.map(|(index, completion)| Answer {
+            prompt: places[index],
+            ids: completion.ids,
+            old: completion.logps,
+            reference: references.get(index).cloned().unwrap_or_default(),
+            advantage: vec![advantages[index] as f32],
+            is_truncated: completion.is_truncated,
+        });
+        Ok(Some(Rollout {
+            answers: answers.collect(),
+            metrics,
+        }))
+    }
+
+    /// What the reference gives each token, completion by completion; nothing without a reference.
+    fn reference_logps(&self, rows: &[&PromptRow], completions: &[Completion]) -> Vec<Vec<f32>> {
+        let Some(reference) = &self.parts.reference else {
+            return Vec::new();
+        };
+        let sequences: Vec<Sequence<'_>> = rows
+            .iter()
+            .zip(completions)
+            .map(|(row, completion)| Sequence {
+                prompt_ids: &row.input_ids,
+                completion_ids: &completion.ids,
+            })
+            .collect();
+        let pad_id = self.parts.tokenizer.pad_id();
+        let temperature = self.parts.rollout.temperature;
+        let scored = sequences
+            .chunks(self.parts.train.micro_batch_size)
+            .flat_map(|sequences| {
+                let packed = PackedCompletions::new(sequences, self.parts.seq_len, pad_id);
+                packed.scored_by(reference, temperature)
+            });
+        scored
+            .zip(completions)
+            .map(|(mut logps, completion)| {
+                logps.truncate(completion.ids.len());
+                logps
+            })
+            .collect()
+    }
+
+    /// Micro-batches of the next step of the present rollout.
+    fn plan_step(&self, rollout: &Rollout) -> VecDeque<MicroBatch> {
+        let (pass, step) = (
+            self.num_begun / self.steps_per_pass(),
+            self.num_begun % self.steps_per_pass(),
+        );
+        let draw = self.num_rollouts * self.parts.grpo.num_iterations as u64 + pass as u64;
+        let order = shuffled(
+            rollout.answers.len(),
+            self.parts.train.seed ^ STEP_STREAM,
+            draw,
+        );
+        let per_step = self.completions_per_step();
+        let chosen: Vec<&Answer> = order[step * per_step..(step + 1) * per_step]
+            .iter()
+            .map(|&place| &rollout.answers[place])
+            .collect();
+        let num_learned =
+            |answers: &[&Answer]| -> usize { answers.iter().map(|it| self.num_learned(it)).sum() };
+        let size = StepSize {
+            num_completions: chosen.len(),
+            num_tokens: num_learned(&chosen),
+            num_micro_batches: self.parts.train.grad_accumulation_steps,
+            max_completion_tokens: self.parts.rollout.max_new_tokens,
+        };
+        chosen
+            .chunks(self.parts.train.micro_batch_size)
+            .map(|answers| self.micro_batch(answers, num_learned(answers), size, rollout))
+            .collect()
+    }
+
+    /// Tokens of an answer that count in the step's means.
+    fn num_learned(&self, answer: &Answer) -> usize {
+        if self.parts.grpo.mask_truncated && answer.is_truncated {
+            0
+        } else {
+            answer.ids.len()
+        }
+    }
+
+    fn micro_batch(
+        &self,
+        answers: &[&Answer],
+        num_supervised: usize,
+        step: StepSize,
+        rollout: &Rollout,
+    ) -> MicroBatch {
+        // An answer no better and no worse than the others has no gradient unless the reference
+        // pulls at it; it counts in every mean without being read.
+        let teaches = |answer: &&&Answer| {
+            self.num_learned(answer) > 0
+                && (answer.advantage[0] != 0.0 || self.parts.reference.is_some())
+        };
+        let answers: Vec<&Answer> = answers.iter().filter(teaches).copied().collect();
+        let sequences: Vec<Sequence<'_>> = answers
+            .iter()
+            .map(|answer| Sequence {
+                prompt_ids: &self.parts.prompts[answer.prompt].input_ids,
+                completion_ids: &answer.ids,
+            })
+            .collect();
+        let pad_id = self.parts.tokenizer.pad_id();
+        // The loop divides a step's sum by its supervised tokens.
+        let weight = |len| {
+            let weight = token_weight(self.options.kind, len, num_supervised, step);
+            (weight * step.num_tokens as f64) as f32
+        };
+        MicroBatch {
+            packed: PackedCompletions::new(&sequences, self.parts.seq_len, pad_id),
+            old: answers.iter().map(|answer| answer.old.clone()).collect(),
+            reference: answers
+                .iter()
+                .map(|answer| answer.reference.clone())
+                .collect(),
+            weights: answers
+                .iter()
+                .map(|answer| vec![weight(answer.ids.len()); answer.ids.len()])
+                .collect(),
+            advantages: answers.iter().map(|answer| answer.advantage[0]).collect(),
+            num_supervised,
+            metrics: rollout.metrics.clone(),
+        }
+    }
+
+    /// What is measured on a micro-batch besides its rollout, summed over its tokens.
+    fn batch_metrics(&self, batch: &MicroBatch, policy: Option<Tensor<2>>) -> Metrics {
+        let count = batch.num_supervised as f64;
+        let mut metrics = batch.metrics.named(&self.parts.rewards);
+        for (_, value) in &mut metrics {
+            *value *= count;
+        }
+        let (mut low, mut high) = (0.0, 0.0);
+        let mut divergence = 0.0;
+        if let Some(policy) = policy {
+            let device = policy.device();
+            if self.parts.reference.is_some() {
+                let lists: Vec<&[f32]> = batch.reference.iter().map(Vec::as_slice).collect();
+                let reference = batch.packed.padded(&lists, &device); // [S, L]
+                // Behind an answer's end both are 0, and so is the divergence.
+                let found = divergences(policy.clone(), reference, self.options.kl).sum(); // [1]
+                divergence = found.into_data().iter::<f64>().sum();
+            }
+            let values: Vec<f32> = policy.into_data().iter::<f32>().collect();
+            let rows = values.chunks(batch.packed.longest);
+            for ((row, old), advantage) in rows.zip(&batch.old).zip(&batch.advantages) {
+                for (new, old) in row.iter().zip(old) {
+                    let ratio = f64::from(new - old).exp();
+                    let is_low = *advantage < 0.0 && ratio < 1.0 - self.options.epsilon;
+                    let is_high = *advantage > 0.0 && ratio > 1.0 + self.options.epsilon_high;
+                    low += f64::from(u8::from(is_low));
+                    high += f64::from(u8::from(is_high));
+                }
+            }
+        }
+        metrics.extend([("clip_ratio/low", low), ("clip_ratio/high", high)]);
+        if self.parts.reference.is_some() {
+            metrics.push(("kl", divergence));
+        }
+        metrics
+    }
+}
+
+/// What answers are worth.
+fn judge(
+    rewards: &mut Rewards,
+    tokenizer: &Tokenizer,
+    rows: &[&PromptRow],
+    completions: &[Completion],
+) -> Result<Judgement, StageError> {
+    let texts: Vec<String> = rows
+        .iter()
+        .zip(completions)
+        .map(|(row, completion)| {
+            let said = match completion.ids.split_last() {
+                Some((_, said)) if !completion.is_truncated => said,
+                _ => &completion.ids,
+            };
+            // Marks of thoughts may be special tokens, and rewards ask for them.
+            format!("{}{}", row.opening, tokenizer.decode(said, false))
+        })
+        .collect();
+    let answers: Vec<Answered<'_>> = rows
+        .iter()
+        .zip(completions)
+        .zip(&texts)
+        .map(|((row, completion), text)| Answered {
+            prompt: &row.messages,
+            expected: &row.expected,
+            prompt_ids: &row.input_ids,
+            completion_ids: &completion.ids,
+            text,
+        })
+        .collect();
+    Ok(rewards.judge(&answers)?)
+}
+
+impl Stage for GrpoStage {
+    type Batch = MicroBatch;
+
+    fn begin_step(
+        &mut self,
+        model: &CausalLm,
+        on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(), StageError> {
+        let rollout = match self.rollout.take() {
+            Some(rollout) if self.num_begun < self.steps_per_rollout() => rollout,
+            _ => {
+                let Some(rollout) = self.make_rollout(model, on_progress)? else {
+                    return Ok(());
+                };
+                self.num_rollouts += 1;
+                self.num_begun = 0;
+                rollout
+            }
+        };
+        self.planned = self.plan_step(&rollout);
+        self.num_begun += 1;
+        self.rollout = Some(rollout);
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<MicroBatch, StageError> {
+        Ok(self
+            .planned
+            .pop_front()
+            .expect("a step has as many micro-batches as were planned"))
+    }
+
+    fn teaches_chat(&self) -> bool {
+        true
+    }
+
+    fn num_tokens(&self, batch: &MicroBatch) -> usize {
+        batch.packed.tokens.num_tokens()
+    }
+
+    fn num_supervised(&self, batch: &MicroBatch) -> usize {
+        batch.num_supervised
+    }
+
+    fn gradients(&self, model: &CausalLm, batch: MicroBatch) -> SummedGradients {
+        let device = model.embed_tokens.weight.device();
+        if batch.packed.num_completions == 0 {
+            return SummedGradients {
+                loss: Tensor::zeros([1], &model.valid().embed_tokens.weight.device()),
+                grads: GradientsParams::new(),
+                routing: Vec::new(),
+                metrics: self.batch_metrics(&batch, None),
+            };
+        }
+        let mut tensors = to_device(&batch.packed.tokens, &device);
+        let has_experts = model.config().experts.is_some();
+        tensors.router =
+            has_experts.then(|| RouterTerms::new(&self.parts.router, &batch.packed.tokens));
+        let recomputes = self.parts.train.activation_checkpointing;
+        let temperature = self.parts.rollout.temperature;
+        let padded = |lists: &[Vec<f32>]| {
+            let lists: Vec<&[f32]> = lists.iter().map(Vec::as_slice).collect();
+            batch.packed.padded(&lists, &device) // [S, L]
+        };
+        let weights = padded(&batch.weights); // [S, L]
+        let shape = [batch.advantages.len(), 1];
+        let mut policy_seen = None;
+        let mut summed = gradients_of_hidden(model, tensors, recomputes, |hidden, labels| {
+            let policy = batch.packed.logps(model, hidden, labels, temperature); // [S, L]
+            policy_seen = Some(policy.clone().inner());
+            let losses = token_losses(
+                PolicyTensors {
+                    policy,
+                    old: padded(&batch.old),
+                    reference: self
+                        .parts
+                        .reference
+                        .is_some()
+                        .then(|| padded(&batch.reference)),
+                    mask: weights.clone().greater_elem(0.0).float(),
+                    advantages: Tensor::from_data(
+                        TensorData::new(batch.advantages.clone(), shape),
+                        &device,
+                    ), // [S, 1]
+                },
+                &self.options,
+            ); // [S, L]
+            (losses * weights).sum()
+        });
+        summed.metrics = self.batch_metrics(&batch, policy_seen);
+        summed
+    }
+
+    fn epoch(&self) -> f64 {
+        let answered = self.num_rollouts * self.parts.rollout.num_prompts as u64;
+        answered as f64 / self.parts.prompts.len() as f64
+    }
+
+    fn cursor(&self) -> Value {
+        let is_used_up = self.num_begun >= self.steps_per_rollout();
+        let cursor = Cursor {
+            num_rollouts: self.num_rollouts,
+            num_begun: self.num_begun,
+            rollout: self.rollout.clone().filter(|_| !is_used_up),
+        };
+        serde_json::to_value(cursor).expect("integers are JSON")
+    }
+
+    fn seek(&mut self, cursor: &Value) -> Result<(), StageError> {
+        let cursor: Cursor =
+            serde_json::from_value(cursor.clone()).map_err(StageError::CursorForm)?;
+        self.num_rollouts = cursor.num_rollouts;
+        self.num_begun = cursor.num_begun;
+        self.rollout = cursor.rollout;
+        Ok(())
+    }
+
+    fn validate(&mut self, model: &CausalLm) -> Result<Option<HeldOutLoss>, StageError> {
+        let most = match self.parts.max_validation_prompts {
+            0 => usize::MAX,
+            most => most,
+        };
+        let rows: Vec<&PromptRow> = self.parts.held_out.iter().take(most).collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let prompts = rows.iter().map(|row| Prompt {
+            input_ids: row.input_ids.clone(),
+            seed: 0,
+        });
+        let options = self.writing(0.0);
+        let written = write_answers(&model.valid(), prompts.collect(), &options, &mut |_| {
+            ControlFlow::Continue(())
+        })?;
+        let completions = written.expect("nothing breaks it off");
+        let rewards = &mut self.parts.rewards;
+        let judgement = judge(rewards, &self.parts.tokenizer, &rows, &completions)?;
+        let metrics = metrics_of_groups(&judgement, &completions, 1).named(&self.parts.rewards);
+        let of_held_out = |(name, _): &(&str, f64)| {
+            !matches!(*name, "reward_std" | "frac_reward_zero_std" | "entropy")
+        };
+        let metrics: Metrics = metrics.into_iter().filter(of_held_out).collect();
+        Ok(Some(HeldOutLoss {
+            loss: -metrics[0].1,
+            bits_per_byte: None,
+            metrics,
+        }))
+    }
+
+    fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError> {
+        self.parts.sampler.sample(model, prompt)
+    }
+}
