@@ -64,11 +64,11 @@ enum Command {
     /// Prepare, mix and look at training data
     #[command(subcommand)]
     Data(DataCommand),
-    /// Ask what to prepare or train, print the commands, and run them if told to
-    Launch(LaunchArgs),
     /// Make data with a model that is prompted with nothing: instructions, answers, pairs
     #[command(subcommand)]
     Magpie(MagpieCommand),
+    /// Ask what to prepare or train, print the commands, and run them if told to
+    Launch(LaunchArgs),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -101,8 +101,8 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Convert(args) => convert::run(args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Data(command) => data::run(command),
-        Command::Launch(args) => launch::run(args),
         Command::Magpie(command) => magpie::run(command),
+        Command::Launch(args) => launch::run(args),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

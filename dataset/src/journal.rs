@@ -155,7 +155,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
 /// # Errors
 ///
 /// A file that cannot be read, or whose lines are not UTF-8.
-pub(crate) fn read_whole_lines(path: &Path) -> io::Result<String> {
+pub fn read_whole_lines(path: &Path) -> io::Result<String> {
     let mut bytes = fs::read(path)?;
     let end = bytes.iter().rposition(|&byte| byte == b'\n');
     bytes.truncate(end.map_or(0, |end| end + 1));

@@ -17,6 +17,7 @@ mod fixture;
 mod hub_server;
 mod killed;
 mod launch;
+mod magpie;
 mod pipeline;
 mod prepare;
 mod readme;

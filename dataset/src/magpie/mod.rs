@@ -35,4 +35,6 @@ pub mod work;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]
+mod judge_tests;
+#[cfg(test)]
 mod tests;

@@ -4,12 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use dataset::journal::read_whole_lines;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::ReportError;
 use crate::exam::summary::ExamSummary;
-use crate::journal::read_whole_lines;
 
 /// One training step; `None` is a number that was not finite.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
