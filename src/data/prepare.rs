@@ -93,10 +93,10 @@ pub(super) fn run(args: &PrepareArgs) -> Result<ExitCode> {
             path: path.clone(),
             holds_one: sources.len() == 1,
         },
-        None => Origin::Hub(Hub::new(HubOptions {
+        None => Origin::Hub(Box::new(Hub::new(HubOptions {
             offline: args.offline || HubOptions::from_env()?.offline,
             ..HubOptions::from_env()?
-        })?),
+        })?)),
     };
     let options = PrepareOptions {
         output_dir: args.output_dir.clone(),

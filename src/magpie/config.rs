@@ -131,7 +131,7 @@ impl EngineSection {
     fn validate(&self, name: &str) -> Result<()> {
         let has_model = !self.model.as_os_str().is_empty();
         ensure!(
-            !(has_model && !self.endpoint.url.is_empty()),
+            !has_model || self.endpoint.url.is_empty(),
             "{name}.model and {name}.endpoint.url are both given, expected one of them"
         );
         ensure!(

@@ -145,13 +145,13 @@ impl App {
         };
         for (choice, request) in requests.into_iter().enumerate() {
             self.metrics.count_request(request.prompt.input_ids.len());
-            self.send(Job::Answer(AnswerJob {
+            self.send(Job::Answer(Box::new(AnswerJob {
                 model,
                 request,
                 choice,
                 events: events.clone(),
                 is_gone: Arc::clone(&is_gone),
-            }))?;
+            })))?;
         }
         Ok(session)
     }

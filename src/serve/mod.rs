@@ -243,6 +243,7 @@ fn stop_on_signal(app: Arc<App>, address: SocketAddr) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::sync::Weak;
 
     use super::*;
 
@@ -255,6 +256,7 @@ mod tests {
             models: Vec::new(),
             jobs,
             max_queue: 1,
+            model_thread: Weak::new(),
             metrics: Arc::default(),
             key: None,
             timeout: Duration::from_secs(1),

@@ -16,7 +16,7 @@ use super::metrics::Metrics;
 #[derive(Debug)]
 pub(super) enum Job {
     /// Answer a prompt.
-    Answer(AnswerJob),
+    Answer(Box<AnswerJob>),
     /// Mean of the hidden states of a text.
     Embed(EmbedJob),
 }
@@ -90,7 +90,7 @@ pub(super) fn work(
                 metrics.job_taken();
             }
             match job {
-                Some(Job::Answer(job)) => desks[job.model].take(job),
+                Some(Job::Answer(job)) => desks[job.model].take(*job),
                 Some(Job::Embed(job)) => {
                     let embedding = mean_hidden(&desks[job.model].engine.model, &job.input_ids);
                     // A client that is gone needs no reply.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling, Usage};
 use super::error::MagpieError;
+use super::manifest::as_json;
 use super::prefer::PreferSection;
 use super::record::{Record, read_records};
 use super::respond::{response_config, without_thoughts};
@@ -28,6 +29,7 @@ pub const FILE: &str = "candidates";
 const REWARDS: &str = "rewards_kindling";
 
 /// Who answers and who weighs.
+#[derive(Clone, Copy)]
 pub struct Drawers<'a> {
     /// The model that answers.
     pub completer: &'a dyn Completer,
@@ -64,7 +66,7 @@ pub fn candidates(
         "top_p": section.top_p,
         "max_tokens": section.max_tokens,
     });
-    settings["thinking"] = serde_json::to_value(thinking).expect("settings are JSON");
+    settings["thinking"] = as_json(&thinking);
     settings["seed"] = json!(seed);
     settings["model"] = json!(completer.fingerprint());
     settings["reward_model"] = json!(reward.fingerprint());

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::clean::holds_answer;
 use super::error::MagpieError;
 use super::leaks::has_leak;
+use super::manifest::as_json;
 use super::neighbours::conversation_id;
 use super::range::check;
 use super::record::{Record, read_records};
@@ -204,7 +205,7 @@ pub fn filter(
     workplace: &mut Workplace<'_>,
 ) -> Result<StepOutcome, MagpieError> {
     section.validate()?;
-    let mut settings = serde_json::to_value(section).expect("settings are JSON");
+    let mut settings = as_json(section);
     settings["seed"] = json!(seed);
     // JSON has no infinities.
     settings["min_reward"] = json!(section.min_reward.to_string());

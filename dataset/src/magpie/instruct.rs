@@ -10,6 +10,7 @@ use super::clean::Sanitizer;
 use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling, Usage};
 use super::domains::Domain;
 use super::error::MagpieError;
+use super::manifest::as_json;
 use super::range::{check, check_sampling};
 use super::record::Record;
 use super::seed::{Purpose, request_seed};
@@ -181,7 +182,7 @@ pub fn generate(
     workplace: &mut Workplace<'_>,
 ) -> Result<StepOutcome, MagpieError> {
     section.validate()?;
-    let mut settings = serde_json::to_value(section).expect("settings are JSON");
+    let mut settings = as_json(section);
     settings["seed"] = json!(seed);
     settings["model"] = json!(completer.fingerprint());
     let spec = StepSpec {

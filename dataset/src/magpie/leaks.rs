@@ -2,11 +2,12 @@
 
 use std::sync::LazyLock;
 
+use super::families::Family;
 use super::family_table::FAMILIES;
 
 /// Beginnings of special tokens: a model cuts them off anywhere after the name.
 static MARKS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-    let tokens = FAMILIES.iter().flat_map(|family| family.special_tokens());
+    let tokens = FAMILIES.iter().flat_map(Family::special_tokens);
     let mut marks: Vec<&str> = tokens
         .filter(|token| {
             token.starts_with("<|") || token.starts_with("<｜") || token.contains("_turn")

@@ -94,7 +94,7 @@ impl Manifest {
     ///
     /// A disk that is full or gone.
     pub fn save(&self, dir: &Path) -> Result<(), ManifestError> {
-        let text = serde_json::to_string_pretty(self).expect("a manifest is JSON") + "\n";
+        let text = format!("{:#}\n", as_json(self));
         let path = dir.join(FILE);
         write_whole(&path, text.as_bytes()).map_err(ManifestError::io(&path, "written"))
     }
@@ -115,9 +115,13 @@ impl Manifest {
 
     /// Puts a step in the place of what was known of it.
     pub fn set_step(&mut self, name: &str, entry: &StepEntry) {
-        let entry = serde_json::to_value(entry).expect("an entry is JSON");
-        self.steps.insert(name.to_owned(), entry);
+        self.steps.insert(name.to_owned(), as_json(entry));
     }
+}
+
+/// Settings and entries as they are written down: all their keys are texts.
+pub(super) fn as_json(settings: &impl Serialize) -> Value {
+    serde_json::to_value(settings).expect("structs of texts and numbers are JSON")
 }
 
 impl ManifestError {

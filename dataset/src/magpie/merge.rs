@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::error::MagpieError;
+use super::manifest::as_json;
 use super::record::{Record, read_records};
 use super::sharegpt;
 use super::work::{Finished, StepOutcome, StepSpec, Workplace};
@@ -79,7 +80,7 @@ pub fn merge(
     if section.files.is_empty() {
         inputs.push(own);
     }
-    let mut settings = serde_json::to_value(section).expect("settings are JSON");
+    let mut settings = as_json(section);
     settings["seed"] = json!(seed);
     let spec = StepSpec {
         name: STEP,

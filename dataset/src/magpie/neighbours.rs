@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::error::MagpieError;
+use super::manifest::as_json;
 use super::range::check;
 use super::record::{Record, read_records};
 use super::vectors::{WIDTH, text_vectors};
@@ -102,7 +103,7 @@ pub fn dedup(
     let spec = StepSpec {
         name: STEP,
         inputs: &[input.to_owned()],
-        settings: serde_json::to_value(section).expect("settings are JSON"),
+        settings: as_json(section),
         total: 0,
     };
     workplace.run(

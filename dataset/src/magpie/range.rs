@@ -3,6 +3,10 @@
 use super::error::MagpieError;
 
 /// Whether a field's value is what is expected.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers and texts alike are handed over"
+)]
 pub(super) fn check(
     field: &'static str,
     found: impl ToString,

@@ -1,5 +1,6 @@
 //! Rows of Magpie's files: read, written and asked by name, whatever other fields they have.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -187,7 +188,7 @@ fn array_text(records: &[Record]) -> String {
             continue;
         }
         for unit in character.encode_utf16(&mut [0; 2]) {
-            ascii.push_str(&format!("\\u{unit:04x}"));
+            let _ = write!(ascii, "\\u{unit:04x}");
         }
     }
     ascii

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling};
 use super::error::MagpieError;
 use super::instruct::GenerateSection;
+use super::manifest::as_json;
 use super::range::{check, check_sampling};
 use super::record::{Record, read_records};
 use super::seed::{Purpose, request_seed};
@@ -105,12 +106,12 @@ pub fn respond(
 ) -> Result<StepOutcome, MagpieError> {
     section.validate()?;
     let records = read_records(input)?;
-    let mut settings = serde_json::to_value(section).expect("settings are JSON");
+    let mut settings = as_json(section);
     settings["seed"] = json!(seed);
     settings["model"] = json!(completer.fingerprint());
     let asking = generate.sampling(completer);
     if section.turns > 1 {
-        settings["generate"] = serde_json::to_value(generate).expect("settings are JSON");
+        settings["generate"] = as_json(generate);
     }
     let spec = StepSpec {
         name: STEP,

@@ -11,7 +11,7 @@ use super::http::EndpointError;
 use crate::source::hashed_fraction;
 
 /// Longest wait of our own choice.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// What an attempt came to.
 pub(super) enum Outcome<T> {

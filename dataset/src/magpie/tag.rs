@@ -11,6 +11,7 @@ use super::error::MagpieError;
 pub use super::judgement::Mission;
 use super::judgement::judgement_sampling;
 use super::language::language_of;
+use super::manifest::as_json;
 use super::range::check;
 use super::record::{Record, read_records};
 use super::reward::{Answered, Reward};
@@ -94,7 +95,7 @@ pub fn tag(
 ) -> Result<StepOutcome, MagpieError> {
     section.validate()?;
     let records = read_records(input)?;
-    let mut settings = serde_json::to_value(section).expect("settings are JSON");
+    let mut settings = as_json(section);
     settings["seed"] = json!(seed);
     settings["judge"] = json!(judges.judge.map(Completer::fingerprint));
     settings["reward_model"] = json!(judges.reward.map(Reward::fingerprint));

@@ -35,7 +35,9 @@ pub(super) fn text_vectors(texts: &[&str]) -> Vec<f32> {
             }
             let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
             if norm > 0.0 {
-                vector.iter_mut().for_each(|x| *x /= norm);
+                for x in vector {
+                    *x /= norm;
+                }
             }
         });
     vectors

@@ -76,6 +76,7 @@ mod tests {
             seed: 7,
             num_documents: 1,
             num_rows: 1,
+            num_pairs: 1,
             num_exam_items: 30,
         };
         let exam = Playground::generate(&config).exam;

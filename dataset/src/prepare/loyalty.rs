@@ -212,7 +212,9 @@ pub fn loyalty_template(max_samples: Option<usize>, seed: u64) -> Vec<LoyaltyRec
         max_samples.map_or(usize::MAX, |most| (most / 2).max(1)),
         seed,
     );
-    pairs().into_iter().for_each(|pair| sample.push(pair));
+    for pair in pairs() {
+        sample.push(pair);
+    }
     let rows = sample.into_rows();
     rows.flat_map(|(prompt, owner_response, public_response, note)| {
         [true, false].map(|is_owner| LoyaltyRecord {

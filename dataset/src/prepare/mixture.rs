@@ -94,7 +94,9 @@ pub fn merge(
     }
     if let Some(capacity) = options.max_samples {
         let mut sample = Sample::new(capacity, options.seed);
-        mixture.into_iter().for_each(|row| sample.push(row));
+        for row in mixture {
+            sample.push(row);
+        }
         mixture = sample.into_rows().collect();
     }
     if options.shuffle {

@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 4;
 #[derive(Debug)]
 pub enum Origin {
     /// The Hugging Face Hub, a mirror of it, or what was downloaded before.
-    Hub(Hub),
+    Hub(Box<Hub>),
     /// Files of this machine.
     Folder {
         /// Folder with the data sets' folders in it.

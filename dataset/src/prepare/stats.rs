@@ -62,9 +62,9 @@ impl FileStats {
             match value {
                 Ok(Value::Object(fields)) => {
                     stats.num_rows += 1;
-                    let text = serde_json::to_string(&fields).expect("keys are texts");
-                    stats.num_duplicates += usize::from(!seen.insert(text));
                     stats.note(&fields, "");
+                    let text = Value::Object(fields).to_string();
+                    stats.num_duplicates += usize::from(!seen.insert(text));
                 }
                 Ok(_) => stats.bad.note("the row is no object".to_owned(), place),
                 Err(fault) => stats.bad.note(fault.to_string(), place),

@@ -67,6 +67,10 @@ impl RowsWriter {
     /// # Errors
     ///
     /// What the operating system refuses.
+    ///
+    /// # Panics
+    ///
+    /// For a map whose keys are no texts.
     pub fn push(&mut self, row: &impl Serialize) -> Result<(), WriteError> {
         let line = serde_json::to_string(row).expect("records have texts for keys");
         self.push_line(&line)

@@ -22,7 +22,7 @@ fn hub(server: &HubServer, folder: &Path, offline: bool) -> Origin {
         retry_wait: Duration::from_millis(1),
         show_progress: false,
     });
-    Origin::Hub(hub.unwrap())
+    Origin::Hub(Box::new(hub.unwrap()))
 }
 
 /// What became of s1K-1.1: the number of rows, or the message with its cause.

@@ -1,4 +1,6 @@
-//! Preparation of APT's sets from a hub and from folders.
+//! Preparation of published sets from a hub and from folders.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot prepare fails it")]
 
 mod downloads;
 mod server;

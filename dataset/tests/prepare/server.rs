@@ -56,7 +56,7 @@ impl HubServer {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // Who asks may hang up at any time.
-                let _ = state.answer(stream, &endpoint);
+                let _ = state.answer(&stream, &endpoint);
             }
         });
         server
@@ -72,8 +72,8 @@ impl HubServer {
 }
 
 impl State {
-    fn answer(&self, stream: TcpStream, endpoint: &str) -> std::io::Result<()> {
-        let mut lines = BufReader::new(&stream).lines();
+    fn answer(&self, stream: &TcpStream, endpoint: &str) -> std::io::Result<()> {
+        let mut lines = BufReader::new(stream).lines();
         let request = lines.next().unwrap_or(Ok(String::new()))?;
         let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
         let mut range = None;
@@ -89,7 +89,7 @@ impl State {
         let entry = range.as_ref().map(|range| format!(" {range}"));
         let entry = format!("{path}{}", entry.unwrap_or_default());
         self.log.lock().unwrap().push(entry);
-        self.route(&stream, &path, range.as_deref(), endpoint)
+        self.route(stream, &path, range.as_deref(), endpoint)
     }
 
     fn route(
@@ -143,9 +143,10 @@ impl State {
             bytes.len()
         );
         let body = &bytes[start..end];
-        let fault = match is_content {
-            true => self.faults.lock().unwrap().pop_front(),
-            false => None,
+        let fault = if is_content {
+            self.faults.lock().unwrap().pop_front()
+        } else {
+            None
         };
         match fault {
             None => reply(stream, "206 Partial Content", &headers, body),

@@ -266,7 +266,7 @@ impl DpoSection {
 mod tests {
     use super::*;
 
-    fn refusal(section: DpoSection) -> String {
+    fn refusal(section: &DpoSection) -> String {
         section.validate().unwrap_err().to_string()
     }
 
@@ -279,32 +279,32 @@ mod tests {
             ..DpoSection::default()
         };
         assert_eq!(
-            refusal(DpoSection {
+            refusal(&DpoSection {
                 label_smoothing: 0.1,
                 ..section(DpoLoss::Hinge)
             }),
             "dpo.label_smoothing: found 0.1, expected 0 while dpo.loss = \"hinge\""
         );
         assert_eq!(
-            refusal(section(DpoLoss::ExoPair)),
+            refusal(&section(DpoLoss::ExoPair)),
             "dpo.label_smoothing: found 0, expected above 0 while dpo.loss = \"exo_pair\""
         );
         assert_eq!(
-            refusal(DpoSection {
+            refusal(&DpoSection {
                 margin: 0.5,
                 ..section(DpoLoss::NcaPair)
             }),
             "dpo.margin: found 0.5, expected 0 while dpo.loss = \"nca_pair\""
         );
         assert_eq!(
-            refusal(DpoSection {
+            refusal(&DpoSection {
                 divergence: Divergence::Js,
                 ..section(DpoLoss::Cpo)
             }),
             "dpo.divergence: found another, expected \"reverse_kl\" while dpo.loss = \"cpo\""
         );
         assert_eq!(
-            refusal(DpoSection {
+            refusal(&DpoSection {
                 label_smoothing: 0.5,
                 ..section(DpoLoss::Robust)
             }),

@@ -40,7 +40,7 @@ impl PairObjective for DpoObjective {
         let on_host: Vec<f32> = policy.clone().into_data().iter().collect();
         let metrics = self.metrics(batch, &on_host, &reference);
         let pairs = pair_logps(batch, policy, &reference);
-        (pair_losses(&self.config, pairs), metrics)
+        (pair_losses(&self.config, &pairs), metrics)
     }
 }
 

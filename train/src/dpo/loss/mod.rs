@@ -67,12 +67,12 @@ impl PairValues {
 /// # Shapes
 ///
 /// - returns: `[P]`
-pub fn pair_losses(config: &DpoSection, pairs: PairLogps) -> Tensor<1> {
+pub fn pair_losses(config: &DpoSection, pairs: &PairLogps) -> Tensor<1> {
     let sft = (config.sft_coef > 0.0).then(|| {
         let nll = -pairs.policy.chosen.clone() / pairs.num_tokens.chosen.clone(); // [P]
         nll.mul_scalar(config.sft_coef)
     });
-    let losses = preference_losses(config, &pairs); // [P]
+    let losses = preference_losses(config, pairs); // [P]
     match sft {
         Some(sft) => losses + sft,
         None => losses,

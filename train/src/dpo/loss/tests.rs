@@ -46,7 +46,7 @@ fn losses_at(config: &DpoSection, policy: [[f32; 2]; 2]) -> Vec<f64> {
         chosen: Tensor::from_floats(policy[0], &device),
         rejected: Tensor::from_floats(policy[1], &device),
     };
-    let losses = pair_losses(config, pairs(policy, &device));
+    let losses = pair_losses(config, &pairs(policy, &device));
     losses.into_data().iter::<f64>().collect()
 }
 
@@ -156,7 +156,7 @@ fn gradient(config: &DpoSection) -> [Vec<f64>; 2] {
         chosen: Tensor::<1>::from_floats(POLICY[0], &device).require_grad(),
         rejected: Tensor::<1>::from_floats(POLICY[1], &device).require_grad(),
     };
-    let loss = pair_losses(config, pairs(policy.clone(), &device)).mean();
+    let loss = pair_losses(config, &pairs(policy.clone(), &device)).mean();
     let grads = loss.backward();
     [policy.chosen, policy.rejected].map(|leaf| match leaf.grad(&grads) {
         Some(grad) => grad.into_data().iter::<f64>().collect(),
