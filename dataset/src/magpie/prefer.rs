@@ -288,11 +288,11 @@ mod tests {
     #[test]
     fn the_best_and_the_worst_are_taken_and_the_first_of_equals() {
         let scores = [
-            0.11279296875,
-            0.107421875,
-            0.10791015625,
-            0.11669921875,
-            0.11474609375,
+            0.112_792_968_75,
+            0.107_421_875,
+            0.107_910_156_25,
+            0.116_699_218_75,
+            0.114_746_093_75,
         ];
         let found = extremes(&["a", "b", "c", "d", "e"], &scores).unwrap();
         assert_eq!(found, ("d".to_owned(), "b".to_owned()));

@@ -35,7 +35,7 @@ impl Scripted {
 }
 
 impl Completer for Scripted {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "scripted"
     }
 

@@ -62,7 +62,9 @@ mod tests {
         for seed in 0..1000 {
             let rows = sampled(seed, 3);
             assert!(rows.len() == 3 && rows.is_sorted());
-            rows.into_iter().for_each(|row| counts[row] += 1);
+            for row in rows {
+                counts[row] += 1;
+            }
         }
         assert!(
             counts.iter().all(|count| count.abs_diff(300) < 73),

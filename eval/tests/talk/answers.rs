@@ -96,8 +96,9 @@ fn only_the_first_token_is_changed() {
     suppressed.logit_bias = BTreeMap::from([(token_of(b'b'), 5.0)]);
     let mut divided = suppressed.clone();
     suppressed.first_token.suppressed = vec![token_of(b'a')];
-    // The bias comes after the division: 10 / 3 is less than 5.
-    divided.first_token.divisor = 3.0;
+    // The bias comes after the division. The final norm makes of the logit 10 · √259 = 161, and
+    // 161 / 40 is less than 5.
+    divided.first_token.divisor = 40.0;
     let first = |text: &str| (text.to_owned(), FinishReason::Stop);
     let plain = {
         let mut plain = divided.clone();

@@ -122,9 +122,8 @@ struct PairSums {
 impl PairSums {
     fn add(&mut self, config: &DpoSection, pair: &PairSlots, policy: &[f32], reference: &[f32]) {
         let (mut rewards, mut logps) = ([0.0; 2], [0.0; 2]);
-        let (mut kl, mut num_tokens) = (0.0, 0);
         for (answer, slots) in [&pair.chosen, &pair.rejected].into_iter().enumerate() {
-            let (mut logp, mut ratio) = (0.0, 0.0);
+            let (mut logp, mut ratio, mut kl) = (0.0, 0.0, 0.0);
             for slot in slots.clone() {
                 let policy = f64::from(policy[slot]);
                 let difference = policy - f64::from(reference[slot]);
@@ -134,7 +133,10 @@ impl PairSums {
                 let inverse = (-difference).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);
                 kl += inverse.exp_m1() - inverse;
             }
-            num_tokens += slots.len();
+            // Worse answers are made unlikely: their ratios would say nothing but that.
+            if answer == 0 {
+                self.kl += kl / slots.len() as f64;
+            }
             let score = if config.is_per_token() {
                 ratio / slots.len() as f64
             } else {
@@ -147,7 +149,6 @@ impl PairSums {
         }
         self.num_right += f64::from(u8::from(rewards[0] > rewards[1]));
         self.num_likelier += f64::from(u8::from(logps[0] > logps[1]));
-        self.kl += kl / num_tokens as f64;
     }
 
     fn metrics(self, has_reference: bool) -> Metrics {
