@@ -20,7 +20,7 @@ pub struct RewardsSection {
 pub struct RewardConfig {
     /// What earns 1: "answer" (the row's answer: as a number or a text, boxed, behind #### or
     /// last), "exact_match" (the row's answer and nothing else), "choice" (the row's letter),
-    /// "regex", "think_format" (one <think> block, then the answer), "length" (within bounds),
+    /// "regex", "think_format" (one think block, then the answer), "length" (within bounds),
     /// "language" (the share of its letters). What costs up to 1: "overlong" (too long),
     /// "repetition" (the share of repeated n-grams). What a program decides: "command".
     pub kind: RewardKind,
