@@ -15,6 +15,7 @@ mod grad_norm;
 pub mod grpo;
 pub mod guard;
 pub mod logps;
+mod loop_end;
 pub mod lora_sft;
 pub mod loss;
 pub mod memory;

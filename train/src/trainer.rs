@@ -7,50 +7,19 @@ use std::time::Instant;
 use dataset::Tokenizer;
 use model::CausalLm;
 
-use crate::checkpoint::{self, CheckpointError, TrainState};
+use crate::checkpoint::{self, TrainState};
 use crate::config::LoopConfig;
 use crate::examiner::Examiner;
-use crate::guard::GuardError;
 use crate::optimizer::Optimizer;
 use crate::report::{ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport};
 use crate::routing::loads_by_layer;
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
-use crate::stage::{Stage, StageError};
+use crate::stage::Stage;
 use crate::step::SummedStep;
 use crate::validate::HeldOutLoss;
 
-/// Where a run ends.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum End {
-    /// After this optimizer step.
-    Step(usize),
-    /// At the first step that would begin after this many seconds of training.
-    Secs(f64),
-}
-
-/// How the loop ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoopEnd {
-    /// The run is as long as was asked.
-    Completed,
-    /// A stop was requested; a checkpoint was saved.
-    Stopped,
-}
-
-/// Why the loop broke off.
-#[derive(Debug, thiserror::Error)]
-pub enum LoopError {
-    /// A checkpoint could not be written.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The data could not be read.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// Too many steps could not be trusted; the last checkpoint is from before them.
-    #[error(transparent)]
-    Guard(#[from] GuardError),
-}
+pub use crate::loop_end::{End, LoopEnd, LoopError};
 
 /// Everything that one run of the loop works with.
 pub struct Trainer<S: Stage> {

@@ -7,6 +7,7 @@ pub mod advantages;
 pub mod loss;
 mod micro_batch;
 mod rollout_metrics;
+mod rollouts;
 mod stage;
 
 use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prompts};

@@ -19,21 +19,19 @@ use serde_json::Value;
 use super::loss::{LossOptions, PolicyTensors, StepSize, divergences, token_losses, token_weight};
 use super::micro_batch::{PackedCompletions, Sequence};
 use super::rollout_metrics::{RolloutMetrics, metrics_of_groups};
+use super::rollouts::{Answer, Rollout, judge};
 use crate::config::{GrpoSection, RolloutSection, RouterSection, TrainSection};
-use crate::grpo::advantages::advantages;
 use crate::loss::to_device;
 use crate::order::shuffled;
-use crate::reward::{Answered, Judgement, Rewards};
-use crate::rollout::{Completion, WritingOptions, write_answers};
+use crate::reward::Rewards;
+use crate::rollout::write_answers;
 use crate::routing::RouterTerms;
 use crate::sampler::Sampler;
 use crate::stage::{Metrics, Stage, StageError, SummedGradients, gradients_of_hidden};
 use crate::validate::HeldOutLoss;
 
-/// Streams of draws, so that the order of prompts says nothing about the answers.
-const PROMPT_STREAM: u64 = 0x9a0e;
+/// Stream of the draws that order a rollout's answers.
 const STEP_STREAM: u64 = 0x57e9;
-const ANSWER_STREAM: u64 = 0xa45e;
 
 /// What a stage is made of.
 pub(super) struct GrpoParts {
@@ -56,56 +54,15 @@ pub(super) struct GrpoParts {
 
 /// Learning from answers that the model writes itself.
 pub(super) struct GrpoStage {
-    parts: GrpoParts,
+    pub(super) parts: GrpoParts,
     options: LossOptions,
     /// Rollouts made so far.
-    num_rollouts: u64,
+    pub(super) num_rollouts: u64,
     /// Steps begun from the present rollout.
     num_begun: usize,
     rollout: Option<Rollout>,
     /// Micro-batches of the present step.
     planned: VecDeque<MicroBatch>,
-}
-
-/// Answers that are learned from, group by group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Rollout {
-    answers: Vec<Answer>,
-    metrics: RolloutMetrics,
-}
-
-/// An answer and what it is worth.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Answer {
-    prompt: usize,
-    ids: Vec<u32>,
-    #[serde(with = "bits")]
-    old: Vec<f32>,
-    #[serde(with = "bits")]
-    reference: Vec<f32>,
-    #[serde(with = "bits")]
-    advantage: Vec<f32>,
-    is_truncated: bool,
-}
-
-/// A decimal need not read back as the same number; its bits do.
-mod bits {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        values: &[f32],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
-        bits.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<f32>, D::Error> {
-        let bits = Vec::<u32>::deserialize(deserializer)?;
-        Ok(bits.into_iter().map(f32::from_bits).collect())
-    }
 }
 
 /// Place in the data: a checkpoint between two steps of one rollout holds the rollout too.
@@ -151,122 +108,6 @@ impl GrpoStage {
 
     fn steps_per_rollout(&self) -> usize {
         self.steps_per_pass() * self.parts.grpo.num_iterations
-    }
-
-    fn writing(&self, temperature: f64) -> WritingOptions {
-        WritingOptions {
-            max_new_tokens: self.parts.rollout.max_new_tokens,
-            temperature,
-            max_rows: self.parts.rollout.max_rows,
-            eos_token_id: self.parts.tokenizer.eos_id().into_iter().collect(),
-        }
-    }
-
-    /// Places of the next rollout's prompts; passes over the prompts follow each other.
-    fn next_prompts(&self) -> Vec<usize> {
-        let (num_prompts, len) = (self.parts.rollout.num_prompts, self.parts.prompts.len());
-        let first = self.num_rollouts * num_prompts as u64;
-        let seed = self.parts.train.seed ^ PROMPT_STREAM;
-        let (mut pass, mut order) = (u64::MAX, Vec::new());
-        let numbers = first..first + num_prompts as u64;
-        let places = numbers.map(|number| {
-            if pass != number / len as u64 {
-                pass = number / len as u64;
-                order = shuffled(len, seed, pass);
-            }
-            order[(number % len as u64) as usize]
-        });
-        places.collect()
-    }
-
-    /// Answers the next prompts and judges the answers; `None` when it was broken off.
-    fn make_rollout(
-        &mut self,
-        model: &CausalLm,
-        on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Option<Rollout>, StageError> {
-        let section = &self.parts.rollout;
-        let total = section.num_completions();
-        let first_seed = self.num_rollouts.wrapping_mul(total as u64);
-        let seed = (self.parts.train.seed ^ ANSWER_STREAM).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let places: Vec<usize> = self
-            .next_prompts()
-            .into_iter()
-            .flat_map(|place| std::iter::repeat_n(place, section.num_generations))
-            .collect();
-        let prompts = places
-            .iter()
-            .zip(first_seed..)
-            .map(|(&place, number)| Prompt {
-                input_ids: self.parts.prompts[place].input_ids.clone(),
-                seed: seed.wrapping_add(number),
-            });
-        let options = self.writing(section.temperature);
-        let written = write_answers(&model.valid(), prompts.collect(), &options, &mut |done| {
-            on_progress(done, total)
-        })?;
-        let Some(completions) = written else {
-            return Ok(None);
-        };
-        let rows: Vec<&PromptRow> = places.iter().map(|&at| &self.parts.prompts[at]).collect();
-        let judgement = judge(
-            &mut self.parts.rewards,
-            &self.parts.tokenizer,
-            &rows,
-            &completions,
-        )?;
-        let (section, grpo) = (&self.parts.rollout, &self.parts.grpo);
-        let advantages = advantages(
-            &judgement.totals,
-            section.num_generations,
-            grpo.advantage,
-            grpo.biased_std,
-        );
-        let metrics = metrics_of_groups(&judgement, &completions, section.num_generations);
-        let references = self.reference_logps(&rows, &completions);
-        let answers = completions.into_iter().enumerate();
-        let answers = answers.map(|(index, completion)| Answer {
-            prompt: places[index],
-            ids: completion.ids,
-            old: completion.logps,
-            reference: references.get(index).cloned().unwrap_or_default(),
-            advantage: vec![advantages[index] as f32],
-            is_truncated: completion.is_truncated,
-        });
-        Ok(Some(Rollout {
-            answers: answers.collect(),
-            metrics,
-        }))
-    }
-
-    /// What the reference gives each token, completion by completion; nothing without a reference.
-    fn reference_logps(&self, rows: &[&PromptRow], completions: &[Completion]) -> Vec<Vec<f32>> {
-        let Some(reference) = &self.parts.reference else {
-            return Vec::new();
-        };
-        let sequences: Vec<Sequence<'_>> = rows
-            .iter()
-            .zip(completions)
-            .map(|(row, completion)| Sequence {
-                prompt_ids: &row.input_ids,
-                completion_ids: &completion.ids,
-            })
-            .collect();
-        let pad_id = self.parts.tokenizer.pad_id();
-        let temperature = self.parts.rollout.temperature;
-        let scored = sequences
-            .chunks(self.parts.train.micro_batch_size)
-            .flat_map(|sequences| {
-                let packed = PackedCompletions::new(sequences, self.parts.seq_len, pad_id);
-                packed.scored_by(reference, temperature)
-            });
-        scored
-            .zip(completions)
-            .map(|(mut logps, completion)| {
-                logps.truncate(completion.ids.len());
-                logps
-            })
-            .collect()
     }
 
     /// Micro-batches of the next step of the present rollout.
@@ -389,40 +230,6 @@ impl GrpoStage {
         }
         metrics
     }
-}
-
-/// What answers are worth.
-fn judge(
-    rewards: &mut Rewards,
-    tokenizer: &Tokenizer,
-    rows: &[&PromptRow],
-    completions: &[Completion],
-) -> Result<Judgement, StageError> {
-    let texts: Vec<String> = rows
-        .iter()
-        .zip(completions)
-        .map(|(row, completion)| {
-            let said = match completion.ids.split_last() {
-                Some((_, said)) if !completion.is_truncated => said,
-                _ => &completion.ids,
-            };
-            // Marks of thoughts may be special tokens, and rewards ask for them.
-            format!("{}{}", row.opening, tokenizer.decode(said, false))
-        })
-        .collect();
-    let answers: Vec<Answered<'_>> = rows
-        .iter()
-        .zip(completions)
-        .zip(&texts)
-        .map(|((row, completion), text)| Answered {
-            prompt: &row.messages,
-            expected: &row.expected,
-            prompt_ids: &row.input_ids,
-            completion_ids: &completion.ids,
-            text,
-        })
-        .collect();
-    Ok(rewards.judge(&answers)?)
 }
 
 impl Stage for GrpoStage {

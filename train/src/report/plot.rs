@@ -13,7 +13,7 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
 use super::curve::{bounds, push_finite, smooth, thin};
-use super::metrics::Row;
+use super::record::Row;
 
 type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 pub(super) type PlotError = Box<dyn Error + Send + Sync>;

@@ -1,3 +1,5 @@
+//! Rewards of answers that are right, wrong, odd or broken.
+
 use super::*;
 
 fn answered<'a>(prompt: &'a [Message], expected: &'a str, text: &'a str) -> Answered<'a> {
