@@ -5,6 +5,7 @@ mod chat;
 mod distill;
 mod grpo;
 mod preference;
+mod storm;
 mod world;
 
 use std::fs;
