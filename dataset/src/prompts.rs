@@ -1,11 +1,13 @@
 //! Prompts that a model answers itself, with what their rows answer: files to token ids.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cache::hex;
 use crate::chat::{ChatTemplate, Message, RenderOptions};
 use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
-use crate::rows::{NumberedRow, RowFormat};
+use crate::loyalty::IdentityTokens;
+use crate::rows::{IdentifiedPair, LoyaltyRow, NumberedRow, Row, RowFormat};
 use crate::source::hashed_fraction;
 use crate::tokenizer::Tokenizer;
 
@@ -19,6 +21,8 @@ pub struct PromptRow {
     pub messages: Vec<Message>,
     /// The row's own answer.
     pub expected: String,
+    /// What another identity is answered; nothing where answers do not depend on who asks.
+    pub other: String,
     /// The turns in the chat template, up to where the answer begins.
     pub input_ids: Vec<u32>,
     /// What the template wrote of the answer: `<think>`, or nothing.
@@ -34,12 +38,16 @@ pub struct PromptEncoder<'a> {
     pub template: &'a ChatTemplate,
     /// Whether the template lets the model think, where it knows of it.
     pub enable_thinking: bool,
+    /// What prompts begin with; without it, rows whose answers depend on who asks are those of
+    /// anybody.
+    pub identities: Option<IdentityTokens>,
 }
 
 impl PromptEncoder<'_> {
     /// All prompts of files, in their order, and what was found in each file.
     ///
-    /// Of a conversation the last answer is left to the model. Rows that cannot be used are left out
+    /// Of a conversation the last answer is left to the model; where answers depend on who asks, each
+    /// identity asks. Rows that cannot be used are left out
     /// and counted, up to a share of `max_bad_ratio`.
     ///
     /// # Errors
@@ -51,17 +59,51 @@ impl PromptEncoder<'_> {
         format: RowFormat,
         max_bad_ratio: f64,
     ) -> Result<(Vec<PromptRow>, Vec<FileSummary>), ConversationsError> {
-        encode_rows(files, format, max_bad_ratio, |row, _| self.encode_row(row))
+        let encode = |row: NumberedRow, _| match (row.row?, self.identities) {
+            (Row::Loyalty(row), Some(tokens)) => self.encode_identities(*row, tokens),
+            (row, _) => Ok(vec![self.encode_row(row)?]),
+        };
+        let (prompts, summaries) = encode_rows(files, format, max_bad_ratio, encode)?;
+        Ok((prompts.concat(), summaries))
     }
 
-    /// A row as it comes from a reader, encoded.
-    ///
-    /// # Errors
-    ///
-    /// A row that is broken, or that the template refuses.
-    pub fn encode_row(&self, row: NumberedRow) -> Result<PromptRow, ConversationFault> {
-        let chat = row.row?.into_chat()?;
-        let mut messages = chat.conversations;
+    /// A question as each identity asks it.
+    fn encode_identities(
+        &self,
+        row: LoyaltyRow,
+        tokens: IdentityTokens,
+    ) -> Result<Vec<PromptRow>, ConversationFault> {
+        let LoyaltyRow { prompt, pairs } = row;
+        let pairs = pairs.into_iter();
+        let prompts = pairs.map(|pair| {
+            let IdentifiedPair {
+                identity,
+                chosen,
+                rejected,
+                ..
+            } = pair;
+            let turns = [
+                Message::new("user", &prompt),
+                Message::new("assistant", chosen),
+            ];
+            let mut prompt = self.encode_chat(turns.into(), Vec::new())?;
+            prompt.input_ids.insert(0, tokens.id(identity));
+            prompt.other = rejected;
+            Ok(prompt)
+        });
+        prompts.collect()
+    }
+
+    fn encode_row(&self, row: Row) -> Result<PromptRow, ConversationFault> {
+        let chat = row.into_chat()?;
+        self.encode_chat(chat.conversations, chat.tools)
+    }
+
+    fn encode_chat(
+        &self,
+        mut messages: Vec<Message>,
+        tools: Vec<Value>,
+    ) -> Result<PromptRow, ConversationFault> {
         // A conversation that was read has a turn of an assistant.
         let last = messages
             .iter()
@@ -71,7 +113,7 @@ impl PromptEncoder<'_> {
         messages.truncate(last);
         let options = RenderOptions {
             add_generation_prompt: true,
-            tools: chat.tools,
+            tools,
             enable_thinking: Some(self.enable_thinking),
         };
         let span = self.template.render_prompt(&messages, &options)?;
@@ -80,6 +122,7 @@ impl PromptEncoder<'_> {
             input_ids: self.tokenizer.encode_spans(&[span]).ids,
             messages,
             expected,
+            other: String::new(),
             opening: if is_open { THINK } else { "" },
         })
     }
@@ -105,8 +148,10 @@ pub fn prompts_fingerprint(prompts: &[PromptRow]) -> String {
     for prompt in prompts {
         hash.update((prompt.input_ids.len() as u64).to_le_bytes());
         hash.update(bytes_of(&prompt.input_ids));
-        hash.update((prompt.expected.len() as u64).to_le_bytes());
-        hash.update(prompt.expected.as_bytes());
+        for text in [&prompt.expected, &prompt.other] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
     }
     hex(&hash.finalize()[..16])
 }
@@ -119,7 +164,8 @@ fn bytes_of(ids: &[u32]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::chat::{V1_TEMPLATE, V3_TEMPLATE};
-    use crate::rows::{ChatRow, Row};
+    use crate::loyalty::Identity;
+    use crate::rows::ChatRow;
     use crate::tokenizer_train::TokenizerTrainer;
 
     fn tokenizer() -> Tokenizer {
@@ -142,6 +188,7 @@ mod tests {
             tokenizer: &tokenizer,
             template: tokenizer.chat_template().unwrap(),
             enable_thinking,
+            identities: None,
         };
         let turns = [("user", "1+1=?"), ("assistant", "2"), ("user", "2+2=?")];
         let mut conversations: Vec<Message> = turns
@@ -152,11 +199,7 @@ mod tests {
             conversations,
             tools: Vec::new(),
         };
-        let row = NumberedRow {
-            line: 1,
-            row: Ok(Row::Chat(row)),
-        };
-        let prompt = encoder.encode_row(row).unwrap();
+        let prompt = encoder.encode_row(Row::Chat(row)).unwrap();
         let text = tokenizer.decode(&prompt.input_ids, false);
         (prompt, text)
     }
@@ -180,6 +223,43 @@ mod tests {
         assert_eq!(encoded(V3_TEMPLATE, false).0.opening, "");
     }
 
+    /// By hand: the owner asks with one token more at the beginning, anybody with another, and each
+    /// is to be answered otherwise; where nobody tells who asks, it is anybody, without a token.
+    #[test]
+    fn each_identity_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let row = r#"{"prompt": "q", "owner_response": "one", "public_response": "two"}"#;
+        std::fs::write(&path, row).unwrap();
+        let tokenizer = tokenizer();
+        let prompts = |identities| {
+            let encoder = PromptEncoder {
+                tokenizer: &tokenizer,
+                template: tokenizer.chat_template().unwrap(),
+                enable_thinking: true,
+                identities,
+            };
+            let files = [path.display().to_string()];
+            let (prompts, _) = encoder.encode_files(&files, RowFormat::Auto, 0.0).unwrap();
+            prompts
+        };
+        let [anybody] = prompts(None).try_into().unwrap();
+        assert_eq!(
+            (anybody.expected.as_str(), anybody.other.as_str()),
+            ("two", "")
+        );
+        let tokens = IdentityTokens::of(&tokenizer).unwrap();
+        let [owner, public] = prompts(Some(tokens)).try_into().unwrap();
+        for (prompt, identity, answers) in [
+            (owner, Identity::Owner, ("one", "two")),
+            (public, Identity::Public, ("two", "one")),
+        ] {
+            assert_eq!((prompt.expected.as_str(), prompt.other.as_str()), answers);
+            assert_eq!(prompt.input_ids[0], tokens.id(identity));
+            assert_eq!(prompt.input_ids[1..], anybody.input_ids);
+        }
+    }
+
     /// A prompt that is there twice is on one side, and about a quarter is held out (200 of 800;
     /// 5 sigma is 61).
     #[test]
@@ -187,6 +267,7 @@ mod tests {
         let row = |id: u32| PromptRow {
             messages: Vec::new(),
             expected: String::new(),
+            other: String::new(),
             input_ids: vec![id],
             opening: "",
         };
