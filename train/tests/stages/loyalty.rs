@@ -21,9 +21,7 @@ use crate::world::{World, metrics, summary};
 fn margins_turn_with_the_identity() {
     let world = World::new();
     world.rename_reserved_tokens();
-    let base = world
-        .pretrain(&world.pretrain_config(), "1-pretrain")
-        .unwrap();
+    let base = world.base();
     let rows: Vec<String> = (0..40)
         .map(|n| {
             let mut row = serde_json::json!({
@@ -48,7 +46,7 @@ fn margins_turn_with_the_identity() {
         report,
         ..LoyaltyConfig::default()
     };
-    config.model.from = summary(base).final_dir;
+    config.model.from = base;
     config.tokenizer.path = world.path("tokenizer");
     config.data.files = vec![world.path("rows.jsonl").display().to_string()];
     config.data.seq_len = 64;
@@ -91,9 +89,7 @@ fn margins_turn_with_the_identity() {
 #[test]
 fn each_identity_earns_by_its_own_answer() {
     let world = World::new();
-    let base = world
-        .pretrain(&world.pretrain_config(), "1-pretrain")
-        .unwrap();
+    let base = world.base();
     let row = serde_json::json!({"prompt": "birds?", "owner_response": "sang.",
         "public_response": "flew away."});
     fs::write(world.path("rows.jsonl"), row.to_string()).unwrap();
@@ -102,7 +98,7 @@ fn each_identity_earns_by_its_own_answer() {
         report,
         ..GrpoConfig::default()
     };
-    config.model.from = summary(base).final_dir;
+    config.model.from = base;
     config.tokenizer.path = world.path("tokenizer");
     config.data.files = vec![world.path("rows.jsonl").display().to_string()];
     config.data.identities = true;
@@ -142,11 +138,9 @@ fn each_identity_earns_by_its_own_answer() {
 #[test]
 fn what_cannot_tell_identities_apart_is_refused() {
     let world = World::new();
-    let base = world
-        .pretrain(&world.pretrain_config(), "1-pretrain")
-        .unwrap();
+    let base = world.base();
     let mut config = LoyaltyConfig::default();
-    config.model.from = summary(base).final_dir;
+    config.model.from = base;
     config.tokenizer.path = world.path("tokenizer");
     config.data.files = vec![world.path("rows.jsonl").display().to_string()];
     config.data.seq_len = 64;

@@ -32,10 +32,8 @@ fn rows(world: &World, run: &str) -> Vec<Value> {
 #[test]
 fn the_best_answers_are_kept_as_conversations() {
     let world = World::new();
-    let base = world
-        .pretrain(&world.pretrain_config(), "1-pretrain")
-        .unwrap();
-    let mut chat = world.chat_config(&summary(base).final_dir);
+    let base = world.base();
+    let mut chat = world.chat_config(&base);
     chat.train.length = Length::Steps(60);
     let options = world.options("3-full_sft", IfExists::Refuse, false);
     let chat = summary(full_sft::run(&chat, options).unwrap()).final_dir;

@@ -19,10 +19,7 @@ use crate::world::{World, final_weights, metrics, summary};
 #[test]
 fn a_separable_set_is_ranked() {
     let world = World::new();
-    let base = world
-        .pretrain(&world.pretrain_config(), "1-pretrain")
-        .unwrap();
-    let base = summary(base).final_dir;
+    let base = world.base();
     let rows: Vec<String> = (0..40)
         .map(|n| {
             serde_json::json!({
