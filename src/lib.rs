@@ -21,5 +21,6 @@ pub mod pipeline;
 pub mod quickstart;
 pub mod serve;
 pub mod stage;
+mod stdout;
 pub mod tokenizer_stage;
 pub mod world_exam;

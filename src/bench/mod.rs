@@ -19,6 +19,7 @@ use model::packed::WeightType;
 use self::measurement::Measurement;
 use self::peers::{Peer, compare};
 use crate::device::pick_device;
+use crate::stdout::{self, out};
 
 /// The command line of the benchmarks.
 #[derive(Debug, Clone, Args)]
@@ -162,9 +163,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 
 fn print(measurement: &Measurement, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(measurement)?);
+        out!("{}", serde_json::to_string(measurement)?)?;
     } else {
-        print!("{}", table::one(measurement));
+        stdout::print(format_args!("{}", table::one(measurement)))?;
     }
     Ok(())
 }

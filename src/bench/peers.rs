@@ -7,12 +7,14 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::prelude::Device;
+use dataset::say;
 use model::CausalLm;
 use model::hf::save_model;
 use model::packed::WeightType;
 
 use super::measurement::Measurement;
 use super::{DecodeArgs, ModelArgs, TrainArgs, table};
+use crate::stdout::{self, out};
 
 const TORCH_PEER: &str = include_str!("../../model/benches/torch_peer.py");
 const LLAMA_CPP_PEER: &str = include_str!("../../model/benches/llama_cpp_peer.py");
@@ -164,7 +166,7 @@ pub(super) fn compare(
     for round in 0..model.rounds {
         for (program, side) in programs.iter().zip(&mut sides) {
             let measurement = measured(program)?;
-            eprintln!(
+            say!(
                 "round {} of {}: {:<36}{:>10.0} tokens/s",
                 round + 1,
                 model.rounds,
@@ -175,9 +177,9 @@ pub(super) fn compare(
         }
     }
     if model.json {
-        println!("{}", serde_json::to_string(&sides)?);
+        out!("{}", serde_json::to_string(&sides)?)?;
     } else {
-        print!("{}", table::side_by_side(&sides));
+        stdout::print(format_args!("{}", table::side_by_side(&sides)))?;
     }
     Ok(())
 }

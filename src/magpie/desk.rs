@@ -137,7 +137,7 @@ impl Desk {
             (_, Some(input), _) => input.to_owned(),
         };
         let outcome = self.step(step, &input, &mut workplace)?;
-        show::outcome(step.name(), &outcome);
+        show::outcome(step.name(), &outcome)?;
         Ok(outcome)
     }
 

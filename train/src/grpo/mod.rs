@@ -11,6 +11,7 @@ mod rollouts;
 mod stage;
 
 use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prompts};
+use dataset::say;
 
 use crate::config::{ConfigError, GrpoConfig, commented_toml};
 use crate::data::DataError;
@@ -193,12 +194,12 @@ fn read_prompts(
     prompts.retain(|prompt| prompt.input_ids.len() <= data.max_prompt_tokens);
     if !config.report.quiet {
         for summary in summaries {
-            eprintln!("{summary}");
+            say!("{summary}");
         }
         let num_long = num_read - prompts.len();
         if num_long > 0 {
             let most = data.max_prompt_tokens;
-            eprintln!("{num_long} prompts are longer than {most} tokens and are left out");
+            say!("{num_long} prompts are longer than {most} tokens and are left out");
         }
     }
     Ok(prompts)
