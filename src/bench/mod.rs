@@ -114,7 +114,7 @@ struct DecodeArgs {
     /// How weights are held: f32, bf16 or int8
     #[arg(long, value_name = "TYPE", default_value_t)]
     weights: WeightType,
-    /// A Python with llama-cpp-python and gguf: runs model/benches/llama_cpp_peer.py in turn
+    /// A Python with llama-cpp-python: runs model/benches/llama_cpp_peer.py in turn
     #[arg(
         long,
         value_name = "PYTHON",

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::prelude::Device;
 use dataset::say;
 use model::CausalLm;
-use model::hf::save_model;
+use model::gguf::{GgufType, Metadata, write_gguf};
 use model::packed::WeightType;
 
 use super::measurement::Measurement;
@@ -52,7 +52,7 @@ pub(super) trait Workload {
     /// Ways to run PyTorch.
     fn torch_kinds(&self) -> Vec<Peer>;
     /// llama.cpp's weight type of the same size.
-    fn llama_cpp_type(&self) -> &'static str;
+    fn llama_cpp_type(&self) -> GgufType;
 }
 
 impl Workload for TrainArgs {
@@ -79,8 +79,8 @@ impl Workload for TrainArgs {
         self.torch_kinds.clone()
     }
 
-    fn llama_cpp_type(&self) -> &'static str {
-        "f32"
+    fn llama_cpp_type(&self) -> GgufType {
+        GgufType::F32
     }
 }
 
@@ -108,11 +108,11 @@ impl Workload for DecodeArgs {
         }]
     }
 
-    fn llama_cpp_type(&self) -> &'static str {
+    fn llama_cpp_type(&self) -> GgufType {
         match self.weights {
-            WeightType::F32 => "f32",
-            WeightType::Bf16 => "f16",
-            WeightType::Int8 => "q8_0",
+            WeightType::F32 => GgufType::F32,
+            WeightType::Bf16 => GgufType::F16,
+            WeightType::Int8 => GgufType::Q8_0,
         }
     }
 }
@@ -146,18 +146,16 @@ pub(super) fn compare(
     if let Some(python) = llama_cpp {
         let script = folder.path().join("llama_cpp_peer.py");
         fs::write(&script, LLAMA_CPP_PEER)?;
-        let weights = folder.path().join("model");
-        save_model(
-            &CausalLm::new(&model.shape()?, 0, &Device::flex()),
-            &weights,
-        )?;
-        let mut command = vec![
-            path(python),
-            path(&script),
-            "--model".into(),
-            path(&weights),
-        ];
-        command.extend(["--type".into(), workload.llama_cpp_type().into()]);
+        let weights = folder.path().join("model.gguf");
+        let gguf_type = workload.llama_cpp_type();
+        let model = CausalLm::new(&model.shape()?, 0, &Device::flex());
+        // Prompts are ids: the file needs no tokenizer.
+        let tokenizer = Metadata::Text("no_vocab".to_owned());
+        let metadata = [("tokenizer.ggml.model".to_owned(), tokenizer)];
+        write_gguf(&model, gguf_type, &metadata, &weights)?;
+        let mut command = vec![path(python), path(&script)];
+        command.extend(["--model".into(), path(&weights)]);
+        command.extend(["--type".into(), gguf_type.to_string()]);
         command.extend(workload.flags());
         programs.push(command);
     }
