@@ -6,6 +6,7 @@
 pub mod curriculum;
 mod stage;
 
+use dataset::conversations::RowEncoder;
 use dataset::reasoned::{ReasonedEncoder, ReasonedTokens};
 use dataset::source::hashed_fraction;
 use sha2::{Digest, Sha256};
