@@ -60,7 +60,7 @@ fn every_config_is_what_print_config_prints() {
             "pipeline" => {
                 let config: PipelineConfig = load_config(&path, &[]).unwrap();
                 config.validate().unwrap();
-                for stage in &config.stages {
+                for stage in config.stages.iter().filter(|stage| stage.args.is_empty()) {
                     assert!(stage.config.exists(), "{name}: {}", stage.config.display());
                 }
                 continue;

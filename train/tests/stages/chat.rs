@@ -36,12 +36,7 @@ fn lora_config(config: SftConfig) -> LoraSftConfig {
 #[test]
 fn adapters_learn_and_weights_do_not_change() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let mut config = lora_config(world.chat_config(&base));
     config.checkpoint.every_steps = 3;
     config.checkpoint.keep_last = 9;
@@ -105,12 +100,7 @@ fn adapters_learn_and_weights_do_not_change() {
 #[test]
 fn noise_on_embeddings_follows_the_seed() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let mut config = world.chat_config(&base);
     let mut tuned = |run: &str, alpha: f64| {
         config.neftune.alpha = alpha;
@@ -127,12 +117,7 @@ fn noise_on_embeddings_follows_the_seed() {
 #[test]
 fn adapters_are_not_resumed_beside_other_weights() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let config = lora_config(world.chat_config(&base));
     let options = |stops| world.options("run", IfExists::Resume, stops);
     lora_sft::run(&config, options(true)).unwrap();

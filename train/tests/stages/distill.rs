@@ -42,12 +42,7 @@ fn shape_of_experts() -> ModelConfig {
 #[test]
 fn students_learn_from_what_a_teacher_answered() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let chat = world.chat_config(&base);
     let options = |run: &str| world.options(run, IfExists::Refuse, false);
     let teacher = summary(full_sft::run(&chat, options("3-full_sft")).unwrap()).final_dir;
@@ -90,12 +85,7 @@ fn students_learn_from_what_a_teacher_answered() {
 #[test]
 fn a_dense_student_learns_from_experts() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let teacher = world.path("experts");
     fs::create_dir(&teacher).unwrap();
     let model = CausalLm::new(&shape_of_experts(), 1, &Device::flex());
@@ -118,12 +108,7 @@ fn a_dense_student_learns_from_experts() {
 #[test]
 fn teachers_that_do_not_fit_are_refused() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let refusal = |teacher: &Path| {
         let config = distill_config(world.chat_config(&base), teacher, &world);
         let options = world.options("run", IfExists::Refuse, false);
@@ -155,12 +140,7 @@ fn teachers_that_do_not_fit_are_refused() {
 #[test]
 fn conversations_that_are_cut_elsewhere_are_asked_about_again() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     // More than 64 tokens: a token of the tokenizer's 300 is not longer than a few words of these.
     let long = serde_json::json!({"conversations": [
         {"role": "user", "content": "sing"},
@@ -185,12 +165,7 @@ fn conversations_that_are_cut_elsewhere_are_asked_about_again() {
 #[test]
 fn noise_on_routers_reaches_a_student_of_experts() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     shape_of_experts()
         .save(&world.path("experts.json"))
         .unwrap();
@@ -212,12 +187,7 @@ fn noise_on_routers_reaches_a_student_of_experts() {
 #[test]
 fn students_are_not_resumed_with_another_teacher() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let teacher = world.path("experts");
     fs::create_dir(&teacher).unwrap();
     let save_teacher = |seed: u64| {
@@ -248,12 +218,7 @@ fn students_are_not_resumed_with_another_teacher() {
 #[test]
 fn the_plan_holds_the_teacher() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    )
-    .final_dir;
+    let base = world.base();
     let plan = distill::plan(&distill_config(world.chat_config(&base), &base, &world)).unwrap();
     assert_eq!(plan.memory.weights, 2 * 4 * plan.num_params);
     assert_eq!(plan.memory.logits, 4 * 8 * 2 * 64 * 300);

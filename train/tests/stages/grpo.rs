@@ -145,16 +145,12 @@ fn a_lost_end_is_trained_again_to_the_same_bytes() {
 #[test]
 fn equal_rewards_change_nothing() {
     let world = World::new();
-    let base = summary(
-        world
-            .pretrain(&world.pretrain_config(), "1-pretrain")
-            .unwrap(),
-    );
-    let before = fs::read(base.final_dir.join("model.safetensors")).unwrap();
+    let base = world.base();
+    let before = fs::read(base.join("model.safetensors")).unwrap();
     for kind in [LossKind::Dapo, LossKind::Gspo] {
         let mut config = config(&world);
         config.model.config = std::path::PathBuf::new();
-        config.model.from.clone_from(&base.final_dir);
+        config.model.from.clone_from(&base);
         config.grpo.loss = kind;
         config.train.length = Length::Steps(2);
         config.rewards.functions = vec![pattern("^")];

@@ -15,9 +15,7 @@ use crate::world::{World, final_weights, metrics, summary};
 /// A base model and pairs whose better answers differ from the worse ones by one word.
 fn world() -> (World, PathBuf) {
     let world = World::new();
-    let base = world
-        .pretrain(&world.pretrain_config(), "1-pretrain")
-        .unwrap();
+    let base = world.base();
     let rows: Vec<String> = (0..40)
         .map(|n| {
             let row = serde_json::json!({
@@ -29,7 +27,7 @@ fn world() -> (World, PathBuf) {
         })
         .collect();
     fs::write(world.path("pairs.jsonl"), rows.join("\n")).unwrap();
-    (world, summary(base).final_dir)
+    (world, base)
 }
 
 fn config(world: &World, base: &Path) -> DpoConfig {

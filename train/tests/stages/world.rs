@@ -133,6 +133,15 @@ impl World {
     ) -> Result<Outcome, TrainError> {
         pretrain::run(config, self.options(run, IfExists::Refuse, false))
     }
+
+    /// Folder of the model that `pretrain_config` makes.
+    pub(crate) fn base(&self) -> PathBuf {
+        summary(
+            self.pretrain(&self.pretrain_config(), "1-pretrain")
+                .unwrap(),
+        )
+        .final_dir
+    }
 }
 
 pub(crate) fn summary(outcome: Outcome) -> RunSummary {
