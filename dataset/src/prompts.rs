@@ -1,11 +1,12 @@
 //! Prompts that a model answers itself, with what their rows answer: files to token ids.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cache::hex;
-use crate::chat::{ChatTemplate, Message, RenderOptions};
-use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
-use crate::rows::{NumberedRow, RowFormat};
+use crate::chat::{ChatError, ChatTemplate, Message, RenderOptions, Span};
+use crate::conversations::{ConversationFault, RowEncoder};
+use crate::rows::{ChatRow, NumberedRow, RowFault};
 use crate::source::hashed_fraction;
 use crate::tokenizer::Tokenizer;
 
@@ -36,50 +37,64 @@ pub struct PromptEncoder<'a> {
     pub enable_thinking: bool,
 }
 
-impl PromptEncoder<'_> {
-    /// All prompts of files, in their order, and what was found in each file.
-    ///
-    /// Of a conversation the last answer is left to the model. Rows that cannot be used are left out
-    /// and counted, up to a share of `max_bad_ratio`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
-    pub fn encode_files(
-        &self,
-        files: &[String],
-        format: RowFormat,
-        max_bad_ratio: f64,
-    ) -> Result<(Vec<PromptRow>, Vec<FileSummary>), ConversationsError> {
-        encode_rows(files, format, max_bad_ratio, |row, _| self.encode_row(row))
-    }
+/// A conversation up to its last answer, which the model is to find itself.
+pub(crate) struct Question {
+    /// The turns before the answer.
+    pub(crate) messages: Vec<Message>,
+    /// Functions that may be called.
+    tools: Vec<Value>,
+    /// The turn that answers.
+    pub(crate) answer: Message,
+}
 
-    /// A row as it comes from a reader, encoded.
-    ///
-    /// # Errors
-    ///
-    /// A row that is broken, or that the template refuses.
-    pub fn encode_row(&self, row: NumberedRow) -> Result<PromptRow, ConversationFault> {
-        let chat = row.row?.into_chat()?;
-        let mut messages = chat.conversations;
+impl Question {
+    /// The question of a row as it comes from a reader.
+    pub(crate) fn of(row: NumberedRow) -> Result<Self, RowFault> {
+        let ChatRow {
+            conversations: mut messages,
+            tools,
+        } = row.row?.into_chat()?;
         // A conversation that was read has a turn of an assistant.
         let last = messages
             .iter()
             .rposition(Message::is_assistant)
             .unwrap_or(0);
-        let expected = messages[last].content.clone();
-        messages.truncate(last);
+        messages.truncate(last + 1);
+        let answer = messages.pop().unwrap_or_default();
+        Ok(Self {
+            messages,
+            tools,
+            answer,
+        })
+    }
+
+    /// The turns in a chat template, up to where the answer begins.
+    pub(crate) fn render(
+        &self,
+        template: &ChatTemplate,
+        enable_thinking: bool,
+    ) -> Result<Span, ChatError> {
         let options = RenderOptions {
             add_generation_prompt: true,
-            tools: chat.tools,
-            enable_thinking: Some(self.enable_thinking),
+            tools: self.tools.clone(),
+            enable_thinking: Some(enable_thinking),
         };
-        let span = self.template.render_prompt(&messages, &options)?;
+        template.render_prompt(&self.messages, &options)
+    }
+}
+
+impl RowEncoder for PromptEncoder<'_> {
+    type Encoded = PromptRow;
+
+    /// Of a conversation the last answer is left to the model.
+    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<PromptRow, ConversationFault> {
+        let question = Question::of(row)?;
+        let span = question.render(self.template, self.enable_thinking)?;
         let is_open = span.text.trim_end().ends_with(THINK);
         Ok(PromptRow {
             input_ids: self.tokenizer.encode_spans(&[span]).ids,
-            messages,
-            expected,
+            messages: question.messages,
+            expected: question.answer.content,
             opening: if is_open { THINK } else { "" },
         })
     }
@@ -119,25 +134,11 @@ fn bytes_of(ids: &[u32]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::chat::{V1_TEMPLATE, V3_TEMPLATE};
-    use crate::rows::{ChatRow, Row};
-    use crate::tokenizer_train::TokenizerTrainer;
-
-    fn tokenizer() -> Tokenizer {
-        let trainer = TokenizerTrainer {
-            vocab_size: 300,
-            ..TokenizerTrainer::default()
-        };
-        trainer
-            .train(["one two three".to_owned()].into_iter())
-            .unwrap()
-    }
+    use crate::rows::Row;
+    use crate::tokenizer::fixture::tokenizer_with;
 
     fn encoded(template: &str, enable_thinking: bool) -> (PromptRow, String) {
-        let tokenizer = tokenizer();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("template.jinja");
-        std::fs::write(&path, template).unwrap();
-        let tokenizer = tokenizer.with_chat_template(&path).unwrap();
+        let tokenizer = tokenizer_with(template);
         let encoder = PromptEncoder {
             tokenizer: &tokenizer,
             template: tokenizer.chat_template().unwrap(),
@@ -156,7 +157,7 @@ mod tests {
             line: 1,
             row: Ok(Row::Chat(row)),
         };
-        let prompt = encoder.encode_row(row).unwrap();
+        let prompt = encoder.encode_row(row, 0).unwrap();
         let text = tokenizer.decode(&prompt.input_ids, false);
         (prompt, text)
     }

@@ -18,6 +18,7 @@ mod hub_server;
 mod killed;
 mod launch;
 mod magpie;
+mod magpie_loop;
 mod pipeline;
 mod prepare;
 mod readme;

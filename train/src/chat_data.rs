@@ -1,7 +1,7 @@
 //! Training data of the chat stages: files of conversations to packed rows.
 
 use dataset::cache::TokenShards;
-use dataset::conversations::{ConversationEncoder, ConversationOptions};
+use dataset::conversations::{ConversationEncoder, ConversationOptions, RowEncoder};
 use dataset::loader::LoaderConfig;
 use dataset::pack::PackMode;
 use dataset::say;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dataset::conversations::RowEncoder;
 use dataset::loader::LoaderError;
 use dataset::preferences::{PairEncoder, PairLoader, PairTokens, pairs_fingerprint, split_pairs};
 use dataset::say;

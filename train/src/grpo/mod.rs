@@ -10,6 +10,7 @@ mod rollout_metrics;
 mod rollouts;
 mod stage;
 
+use dataset::conversations::RowEncoder;
 use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prompts};
 use dataset::say;
 

@@ -6,6 +6,7 @@
 pub mod curriculum;
 mod stage;
 
+use dataset::conversations::RowEncoder;
 use dataset::reasoned::{ReasonedEncoder, ReasonedTokens};
 use dataset::say;
 use dataset::source::hashed_fraction;
