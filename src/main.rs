@@ -15,8 +15,11 @@ use kindling::launch::{self, LaunchArgs};
 use kindling::magpie::{self, MagpieCommand};
 use kindling::pipeline::{self, PipelineArgs};
 use kindling::quickstart::{self, QuickstartArgs};
+use kindling::reject::{self, RejectArgs};
 use kindling::serve::{self, ServeArgs};
-use kindling::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
+use kindling::stage::{
+    DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, LOYALTY, PRETRAIN, REWARD_MODEL, STORM,
+};
 use kindling::tokenizer_stage::{self, TokenizerArgs};
 
 /// Train tiny language models from nothing.
@@ -49,8 +52,15 @@ enum Command {
     LoraSft(StageArgs),
     /// Stage 5: teach a model to prefer the better of two answers
     Dpo(StageArgs),
+    /// Train a head that judges answers, for ranking and for reinforcement learning
+    #[command(name = "reward_model")]
+    RewardModel(StageArgs),
     /// Stage 6: let a chat model learn from the rewards of its own answers
     Grpo(StageArgs),
+    /// Keep a model's own best answers as conversations to tune on
+    Reject(RejectArgs),
+    /// Stage 7: teach a model answers that depend on who asks
+    Loyalty(StageArgs),
     /// Stage 8: make reasoning go away until a model answers at once
     Storm(StageArgs),
     /// Stage 9: teach a model a larger one's distribution on conversations
@@ -94,7 +104,10 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Eval(args) => eval::run(args),
         Command::LoraSft(args) => LORA_SFT.run(args),
         Command::Dpo(args) => DPO.run(args),
+        Command::RewardModel(args) => REWARD_MODEL.run(args),
         Command::Grpo(args) => GRPO.run(args),
+        Command::Reject(args) => reject::run(args),
+        Command::Loyalty(args) => LOYALTY.run(args),
         Command::Storm(args) => STORM.run(args),
         Command::Distill(args) => DISTILL.run(args),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),

@@ -8,8 +8,8 @@ use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, DpoConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig, PretrainConfig,
-    SftConfig, StormConfig, commented_toml,
+    DistillConfig, DpoConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig, LoyaltyConfig,
+    PretrainConfig, RewardModelConfig, SftConfig, StormConfig, commented_toml,
 };
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
@@ -77,6 +77,22 @@ pub const STORM: TrainingStage<StormConfig> = TrainingStage {
     exam: |config| &config.exam,
     plan: train::storm::plan,
     run: train::storm::run,
+};
+
+/// Stage 7: answers that depend on who asks.
+pub const LOYALTY: TrainingStage<LoyaltyConfig> = TrainingStage {
+    name: train::loyalty::STAGE,
+    exam: |config| &config.exam,
+    plan: train::loyalty::plan,
+    run: train::loyalty::run,
+};
+
+/// The reward model: pairs of answers to a head that judges them.
+pub const REWARD_MODEL: TrainingStage<RewardModelConfig> = TrainingStage {
+    name: train::reward_model::STAGE,
+    exam: |config| &config.exam,
+    plan: train::reward_model::plan,
+    run: train::reward_model::run,
 };
 
 /// Stage 9: a teacher's distribution on conversations to a smaller model.

@@ -10,6 +10,7 @@ pub mod journal;
 mod json_values;
 pub mod lines;
 pub mod loader;
+pub mod loyalty;
 pub mod magpie;
 pub mod mask;
 mod names;

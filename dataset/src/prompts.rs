@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 use crate::cache::hex;
 use crate::chat::{ChatError, ChatTemplate, Message, RenderOptions, Span};
 use crate::conversations::{ConversationFault, RowEncoder};
-use crate::rows::{ChatRow, NumberedRow, RowFault};
+use crate::loyalty::IdentityTokens;
+use crate::rows::{ChatRow, IdentifiedPair, LoyaltyRow, NumberedRow, Row, RowFault};
 use crate::source::hashed_fraction;
 use crate::tokenizer::Tokenizer;
 
@@ -20,6 +21,8 @@ pub struct PromptRow {
     pub messages: Vec<Message>,
     /// The row's own answer.
     pub expected: String,
+    /// What another identity is answered; nothing where answers do not depend on who asks.
+    pub other: String,
     /// The turns in the chat template, up to where the answer begins.
     pub input_ids: Vec<u32>,
     /// What the template wrote of the answer: `<think>`, or nothing.
@@ -35,6 +38,9 @@ pub struct PromptEncoder<'a> {
     pub template: &'a ChatTemplate,
     /// Whether the template lets the model think, where it knows of it.
     pub enable_thinking: bool,
+    /// What prompts begin with; without it, rows whose answers depend on who asks are those of
+    /// anybody.
+    pub identities: Option<IdentityTokens>,
 }
 
 /// A conversation up to its last answer, which the model is to find itself.
@@ -48,12 +54,12 @@ pub(crate) struct Question {
 }
 
 impl Question {
-    /// The question of a row as it comes from a reader.
-    pub(crate) fn of(row: NumberedRow) -> Result<Self, RowFault> {
+    /// The question of a row.
+    pub(crate) fn of(row: Row) -> Result<Self, RowFault> {
         let ChatRow {
             conversations: mut messages,
             tools,
-        } = row.row?.into_chat()?;
+        } = row.into_chat()?;
         // A conversation that was read has a turn of an assistant.
         let last = messages
             .iter()
@@ -83,20 +89,50 @@ impl Question {
     }
 }
 
-impl RowEncoder for PromptEncoder<'_> {
-    type Encoded = PromptRow;
-
-    /// Of a conversation the last answer is left to the model.
-    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<PromptRow, ConversationFault> {
-        let question = Question::of(row)?;
+impl PromptEncoder<'_> {
+    fn encode(&self, question: Question) -> Result<PromptRow, ConversationFault> {
         let span = question.render(self.template, self.enable_thinking)?;
         let is_open = span.text.trim_end().ends_with(THINK);
         Ok(PromptRow {
             input_ids: self.tokenizer.encode_spans(&[span]).ids,
             messages: question.messages,
             expected: question.answer.content,
+            other: String::new(),
             opening: if is_open { THINK } else { "" },
         })
+    }
+
+    /// A question as each identity asks it.
+    fn encode_identities(
+        &self,
+        row: LoyaltyRow,
+        tokens: IdentityTokens,
+    ) -> Result<Vec<PromptRow>, ConversationFault> {
+        let LoyaltyRow { prompt, pairs } = row;
+        let encode = |pair: IdentifiedPair| {
+            let mut encoded = self.encode(Question {
+                messages: vec![Message::new("user", &prompt)],
+                tools: Vec::new(),
+                answer: Message::new("assistant", pair.chosen),
+            })?;
+            encoded.input_ids.insert(0, tokens.id(pair.identity));
+            encoded.other = pair.rejected;
+            Ok(encoded)
+        };
+        pairs.into_iter().map(encode).collect()
+    }
+}
+
+impl RowEncoder for PromptEncoder<'_> {
+    /// One prompt, or one of each identity where answers depend on who asks.
+    type Encoded = Vec<PromptRow>;
+
+    /// Of a conversation the last answer is left to the model.
+    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<Vec<PromptRow>, ConversationFault> {
+        match (row.row?, self.identities) {
+            (Row::Loyalty(row), Some(tokens)) => self.encode_identities(*row, tokens),
+            (row, _) => Ok(vec![self.encode(Question::of(row)?)?]),
+        }
     }
 }
 
@@ -120,8 +156,10 @@ pub fn prompts_fingerprint(prompts: &[PromptRow]) -> String {
     for prompt in prompts {
         hash.update((prompt.input_ids.len() as u64).to_le_bytes());
         hash.update(bytes_of(&prompt.input_ids));
-        hash.update((prompt.expected.len() as u64).to_le_bytes());
-        hash.update(prompt.expected.as_bytes());
+        for text in [&prompt.expected, &prompt.other] {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
     }
     hex(&hash.finalize()[..16])
 }
@@ -134,7 +172,8 @@ fn bytes_of(ids: &[u32]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::chat::{V1_TEMPLATE, V3_TEMPLATE};
-    use crate::rows::Row;
+    use crate::loyalty::Identity;
+    use crate::rows::RowFormat;
     use crate::tokenizer::fixture::tokenizer_with;
 
     fn encoded(template: &str, enable_thinking: bool) -> (PromptRow, String) {
@@ -143,6 +182,7 @@ mod tests {
             tokenizer: &tokenizer,
             template: tokenizer.chat_template().unwrap(),
             enable_thinking,
+            identities: None,
         };
         let turns = [("user", "1+1=?"), ("assistant", "2"), ("user", "2+2=?")];
         let mut conversations: Vec<Message> = turns
@@ -157,7 +197,7 @@ mod tests {
             line: 1,
             row: Ok(Row::Chat(row)),
         };
-        let prompt = encoder.encode_row(row, 0).unwrap();
+        let [prompt] = encoder.encode_row(row, 0).unwrap().try_into().unwrap();
         let text = tokenizer.decode(&prompt.input_ids, false);
         (prompt, text)
     }
@@ -181,6 +221,43 @@ mod tests {
         assert_eq!(encoded(V3_TEMPLATE, false).0.opening, "");
     }
 
+    /// By hand: the owner asks with one token more at the beginning, anybody with another, and each
+    /// is to be answered otherwise; where nobody tells who asks, it is anybody, without a token.
+    #[test]
+    fn each_identity_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let row = r#"{"prompt": "q", "owner_response": "one", "public_response": "two"}"#;
+        std::fs::write(&path, row).unwrap();
+        let tokenizer = tokenizer_with(V1_TEMPLATE);
+        let prompts = |identities| {
+            let encoder = PromptEncoder {
+                tokenizer: &tokenizer,
+                template: tokenizer.chat_template().unwrap(),
+                enable_thinking: true,
+                identities,
+            };
+            let files = [path.display().to_string()];
+            let (prompts, _) = encoder.encode_files(&files, RowFormat::Auto, 0.0).unwrap();
+            prompts.concat()
+        };
+        let [anybody] = prompts(None).try_into().unwrap();
+        assert_eq!(
+            (anybody.expected.as_str(), anybody.other.as_str()),
+            ("two", "")
+        );
+        let tokens = IdentityTokens::of(&tokenizer).unwrap();
+        let [owner, public] = prompts(Some(tokens)).try_into().unwrap();
+        for (prompt, identity, answers) in [
+            (owner, Identity::Owner, ("one", "two")),
+            (public, Identity::Public, ("two", "one")),
+        ] {
+            assert_eq!((prompt.expected.as_str(), prompt.other.as_str()), answers);
+            assert_eq!(prompt.input_ids[0], tokens.id(identity));
+            assert_eq!(prompt.input_ids[1..], anybody.input_ids);
+        }
+    }
+
     /// A prompt that is there twice is on one side, and about a quarter is held out (200 of 800;
     /// 5 sigma is 61).
     #[test]
@@ -188,6 +265,7 @@ mod tests {
         let row = |id: u32| PromptRow {
             messages: Vec::new(),
             expected: String::new(),
+            other: String::new(),
             input_ids: vec![id],
             opening: "",
         };

@@ -47,7 +47,7 @@ impl RowEncoder for ReasonedEncoder<'_> {
     type Encoded = ReasonedTokens;
 
     fn encode_row(&self, row: NumberedRow, _: u64) -> Result<ReasonedTokens, ConversationFault> {
-        let question = Question::of(row)?;
+        let question = Question::of(row.row?)?;
         let (reasoning, answer) = parted(&question.answer);
         let prompt = |enable_thinking| question.render(self.template, enable_thinking);
         let explicit = prompt(true)?;

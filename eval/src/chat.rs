@@ -28,6 +28,8 @@ pub struct Conversation<'a> {
     system: Option<String>,
     /// Most earlier turns that the model is shown.
     num_remembered: usize,
+    /// Token that says who asks, before every prompt.
+    identity: Option<u32>,
     /// Questions with their answers, oldest first.
     turns: VecDeque<(String, String)>,
 }
@@ -106,10 +108,18 @@ impl<'a> Conversation<'a> {
             mode,
             system: None,
             num_remembered,
+            identity: None,
             turns,
         };
         conversation.set_system(system)?;
         Ok(conversation)
+    }
+
+    /// Puts a token that says who asks before every prompt of a chat.
+    #[must_use]
+    pub fn asked_by(mut self, identity: Option<u32>) -> Self {
+        self.identity = identity;
+        self
     }
 
     /// Begins again with this system prompt, or with none.
@@ -202,6 +212,8 @@ impl<'a> Conversation<'a> {
             ..RenderOptions::default()
         };
         let spans = template.render_spans(&messages, &options)?;
-        Ok(tokenizer.encode_spans(&spans).ids)
+        let mut ids: Vec<u32> = self.identity.into_iter().collect();
+        ids.extend(tokenizer.encode_spans(&spans).ids);
+        Ok(ids)
     }
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use dataset::chat::{ChatError, Message, RenderOptions};
-use dataset::rows::{PreferenceRow, Row, RowFault, RowFormat, RowReader, RowsError};
+use dataset::loyalty::Asker;
+use dataset::rows::{LoyaltyRow, PreferenceRow, Row, RowFault, RowFormat, RowReader, RowsError};
 use dataset::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
@@ -68,20 +69,33 @@ impl PairScore {
 }
 
 /// Reads a file of preferences, of any maker, into prompts with two continuations, the better one
-/// first.
+/// first: where it is said who asks, also of rows whose answers depend on that.
 ///
 /// # Errors
 ///
 /// A file that cannot be read, a row that is no pair, or a template that refuses one.
-pub fn read_pairs(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<ScoreRequest>, PairError> {
+pub fn read_pairs(
+    path: &Path,
+    tokenizer: &Tokenizer,
+    asker: Option<Asker>,
+) -> Result<Vec<ScoreRequest>, PairError> {
     let mut requests = Vec::new();
-    for row in RowReader::open(path, RowFormat::Preference)? {
+    let format = match asker {
+        Some(_) => RowFormat::Auto,
+        None => RowFormat::Preference,
+    };
+    for row in RowReader::open(path, format)? {
         let row = row?;
         let (path, line) = (path.to_owned(), row.line);
-        let row = match row.row {
-            Ok(Row::Preference(row)) => *row,
-            Ok(Row::Chat(_)) => return Err(PairError::OneAnswer { path, line }),
-            Err(source) => return Err(PairError::Row { path, line, source }),
+        let row = match (row.row, asker) {
+            (Ok(Row::Preference(row)), _) => *row,
+            (Ok(Row::Loyalty(row)), Some(asker)) => match preference_of(*row, asker) {
+                Some(row) => row,
+                // A row for the other identity alone.
+                None => continue,
+            },
+            (Ok(_), _) => return Err(PairError::OneAnswer { path, line }),
+            (Err(source), _) => return Err(PairError::Row { path, line, source }),
         };
         let PreferenceRow {
             prompt,
@@ -93,9 +107,25 @@ pub fn read_pairs(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<ScoreRequest
             return Err(PairError::OneAnswer { path, line });
         };
         let answers = [chosen.content.as_str(), rejected.content.as_str()];
-        requests.push(request(tokenizer, &prompt, answers)?);
+        let mut request = request(tokenizer, &prompt, answers)?;
+        let token = asker.map(|asker| asker.token);
+        request.prompt = token.into_iter().chain(request.prompt).collect();
+        requests.push(request);
     }
     Ok(requests)
+}
+
+/// What this identity prefers.
+fn preference_of(row: LoyaltyRow, asker: Asker) -> Option<PreferenceRow> {
+    let mut pairs = row.pairs.into_iter();
+    let pair = pairs.find(|pair| pair.identity == asker.identity)?;
+    let answer = |text: String| Some(Message::new("assistant", text));
+    Some(PreferenceRow {
+        prompt: vec![Message::new("user", row.prompt)],
+        chosen: answer(pair.chosen),
+        rejected: answer(pair.rejected),
+        ..PreferenceRow::default()
+    })
 }
 
 /// Both answers after the conversation so far, each with the end of its turn.

@@ -29,6 +29,8 @@ pub struct CausalLm {
     pub norm: RmsNorm,
     /// `[D, V]`, where the head has weights of its own.
     pub lm_head: Option<Linear>,
+    /// `[D, 1]`, where the model judges texts.
+    pub score: Option<Linear>,
     rope: RotaryTables,
     /// The tied head in fewer bits; the embedding itself stays f32.
     #[module(skip)]
@@ -63,6 +65,7 @@ impl CausalLm {
                 .collect(),
             norm: RmsNorm::new(hidden_size, config.rms_norm_eps, device),
             lm_head: untied.then(|| Linear::empty(hidden_size, vocab_size, device)),
+            score: None,
             rope: RotaryTables::new(config, device),
             packed_head: None,
             config: config.clone(),
@@ -210,6 +213,11 @@ impl CausalLm {
     /// What the model was built from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Says that the embedding has another number of rows.
+    pub(crate) fn set_vocab_size(&mut self, vocab_size: usize) {
+        self.config.vocab_size = vocab_size;
     }
 
     fn hidden_states(

@@ -25,6 +25,8 @@ pub mod norm;
 pub mod packed;
 pub mod params;
 mod prefix_cache;
+mod resize;
+pub mod reward;
 pub mod rope;
 pub mod sample;
 pub mod training_pass;

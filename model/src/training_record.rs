@@ -18,6 +18,9 @@ pub struct TrainingRecord {
     /// Whether the model has learned to answer in its tokenizer's chat template; a pretrained one
     /// only continues text.
     pub is_chat_tuned: bool,
+    /// Whether the model's prompts begin with a token that says who asks.
+    #[serde(default)]
+    pub knows_identities: bool,
 }
 
 /// Why a training record could not be read or written.
@@ -91,9 +94,20 @@ mod tests {
         let record = TrainingRecord {
             stage: "full_sft".to_owned(),
             is_chat_tuned: true,
+            knows_identities: true,
         };
         record.save(dir.path()).unwrap();
         assert_eq!(TrainingRecord::load(dir.path()).unwrap(), Some(record));
+    }
+
+    /// A record of before there were identities reads as one of a model without.
+    #[test]
+    fn an_older_record_knows_no_identities() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"stage": "full_sft", "is_chat_tuned": true}"#;
+        fs::write(dir.path().join(FILE_NAME), text).unwrap();
+        let record = TrainingRecord::load(dir.path()).unwrap().unwrap();
+        assert!(record.is_chat_tuned && !record.knows_identities);
     }
 
     /// The message names the file; a folder that is not there is named too.
@@ -110,6 +124,7 @@ mod tests {
         let record = TrainingRecord {
             stage: "pretrain".to_owned(),
             is_chat_tuned: false,
+            knows_identities: false,
         };
         let message = record
             .save(&dir.path().join("absent"))

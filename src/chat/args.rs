@@ -7,6 +7,7 @@ use eval::engine::AnswerConfig;
 use model::packed::WeightType;
 
 use crate::engine::set;
+use crate::identity::WhoAsks;
 
 /// How to talk to a model, and which.
 #[derive(Debug, Clone, Args)]
@@ -28,6 +29,9 @@ pub struct ChatArgs {
     /// System prompt of a chat model
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Who asks, for a model of 7-loyalty [default: public]
+    #[arg(long, value_enum)]
+    pub identity: Option<WhoAsks>,
     /// Folder of adapters in PEFT's layout, such as out/4-lora_sft/adapter; may be repeated
     #[arg(long = "adapter", value_name = "DIR")]
     pub adapters: Vec<PathBuf>,

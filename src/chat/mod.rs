@@ -22,6 +22,7 @@ pub use args::{ChatArgs, ModeChoice};
 
 use crate::device::pick_device;
 use crate::engine::load_engine;
+use crate::identity::asker;
 use command::Command;
 use interrupt::Interrupt;
 use local::LocalModel;
@@ -55,7 +56,9 @@ pub fn run(args: &ChatArgs) -> Result<()> {
     let num_params = engine.model.config().num_params();
     eprintln!("{} ({num_params} parameters): {mode}", dir.display());
 
+    let asker = asker(&engine, args.identity)?;
     let conversation = Conversation::new(&engine, mode, args.system.clone(), args.history)?;
+    let conversation = conversation.asked_by(asker.map(|asker| asker.token));
     let mut model = LocalModel {
         engine: &engine,
         conversation,

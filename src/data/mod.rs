@@ -43,7 +43,7 @@ pub enum DataCommand {
     /// 1 if too many lines are bad
     Validate(ValidateArgs),
     /// Write questions of the playground: sums to practise on, sums of three numbers with their
-    /// reasoning, and others of both that training never shows
+    /// reasoning, rows whose answers depend on who asks, and others of each that training never shows
     Playground(PlaygroundArgs),
 }
 
@@ -56,8 +56,8 @@ struct ReadingArgs {
     /// Jinja file used in the place of the tokenizer's chat template
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
-    /// Format of the rows: auto, messages, sharegpt, alpaca, prompt_response, magpie, minimind_csv
-    /// or preference
+    /// Format of the rows: auto, messages, sharegpt, alpaca, prompt_response, magpie, minimind_csv,
+    /// preference or loyalty
     #[arg(long, default_value = "auto", value_parser = named::<RowFormat>)]
     format: RowFormat,
     /// What is trained: assistant, last or all

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use dataset::playground::{Chains, Practice, Task};
+use dataset::playground::{Chain, Chains, LoyaltyPractice, Practice, Task};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::files::free_to_write;
@@ -16,7 +17,7 @@ use crate::stdout::out;
 /// Where the questions go, and how many there are.
 #[derive(Debug, Clone, Args)]
 pub struct PlaygroundArgs {
-    /// Folder for sums.jsonl, sums_exam.jsonl, chains.jsonl and chains_exam.jsonl
+    /// Folder for sums.jsonl, chains.jsonl, loyalty.jsonl, and an _exam.jsonl of each
     #[arg(long, value_name = "DIR", default_value = "out/playground")]
     out: PathBuf,
     /// Questions to practise on, of each kind
@@ -38,19 +39,26 @@ pub(super) fn run(args: &PlaygroundArgs) -> Result<ExitCode> {
     let (num_taught, num_held_out) = (args.num_taught, args.num_held_out);
     let sums = Practice::generate(args.seed, Task::Sum, num_taught, num_held_out);
     let chains = Chains::generate(args.seed, num_taught, num_held_out);
-    let rows = |chains: &[dataset::playground::Chain]| -> Vec<Value> {
+    let loyalty = LoyaltyPractice::generate(args.seed, num_taught, num_held_out);
+    let rows = |chains: &[Chain]| -> Vec<Value> {
         let rows = chains.iter();
-        rows.map(|chain| json!({ "conversations": chain.conversation() }))
-            .collect()
+        // With the bare question and answer besides, which is how eval exact-match asks.
+        let row = |chain: &Chain| {
+            json!({
+                "conversations": chain.conversation(),
+                "prompt": chain.prompt(),
+                "answer": chain.answer(),
+            })
+        };
+        rows.map(row).collect()
     };
-    let files: [(&str, Vec<Value>); 4] = [
-        ("sums", sums.taught.iter().map(|item| json!(item)).collect()),
-        (
-            "sums_exam",
-            sums.held_out.iter().map(|item| json!(item)).collect(),
-        ),
+    let files: [(&str, Vec<Value>); 6] = [
+        ("sums", json_of(&sums.taught)),
+        ("sums_exam", json_of(&sums.held_out)),
         ("chains", rows(&chains.taught)),
         ("chains_exam", rows(&chains.held_out)),
+        ("loyalty", json_of(&loyalty.taught)),
+        ("loyalty_exam", json_of(&loyalty.held_out)),
     ];
     let path_of = |name: &str| args.out.join(format!("{name}.jsonl"));
     for (name, _) in &files {
@@ -66,4 +74,8 @@ pub(super) fn run(args: &PlaygroundArgs) -> Result<ExitCode> {
         out!("{}: {} rows", path.display(), rows.len())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn json_of<T: Serialize>(rows: &[T]) -> Vec<Value> {
+    rows.iter().map(|row| json!(row)).collect()
 }

@@ -42,6 +42,13 @@ const GRPO: Step = Step {
     flag: "--cot",
 };
 
+const LOYALTY: Step = Step {
+    command: "loyalty",
+    config: "configs/7-loyalty.toml",
+    files: &["loyalty_template.jsonl"],
+    flag: "--loyalty-template",
+};
+
 const STORM: Step = Step {
     command: "storm",
     config: "configs/8-storm.toml",
@@ -49,11 +56,16 @@ const STORM: Step = Step {
     flag: "--cot",
 };
 
-pub(super) const MODES: [Mode; 3] = [
+pub(super) const MODES: [Mode; 4] = [
     Mode {
         name: "standard",
         title: "standard (标准对齐): SFT, GRPO",
         steps: &[SFT, GRPO],
+    },
+    Mode {
+        name: "loyalty",
+        title: "loyalty (忠诚度): answers that depend on who asks",
+        steps: &[LOYALTY],
     },
     Mode {
         name: "storm",
@@ -62,7 +74,7 @@ pub(super) const MODES: [Mode; 3] = [
     },
     Mode {
         name: "full",
-        title: "everything (完整流程): SFT, DPO, GRPO, Storm",
-        steps: &[SFT, DPO, GRPO, STORM],
+        title: "everything (完整流程): SFT, DPO, GRPO, loyalty, Storm",
+        steps: &[SFT, DPO, GRPO, LOYALTY, STORM],
     },
 ];

@@ -51,10 +51,10 @@ pub struct MagpieConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardSection {
-    /// "likelihood" (mean log-probability of the answer's tokens to a model), "judge" (its grade
-    /// from 1 to 10) or "none".
+    /// "likelihood" (mean log-probability of the answer's tokens to a model), "model" (the head that
+    /// kindling reward_model trained), "judge" (a grade from 1 to 10) or "none".
     pub source: RewardSource,
-    /// Folder of the chat model whose likelihood counts; empty: engine.model.
+    /// Folder of the chat model whose likelihood counts (empty: engine.model), or of the "model".
     pub model: PathBuf,
 }
 
@@ -75,6 +75,8 @@ pub enum RewardSource {
     None,
     /// A model's own.
     Likelihood,
+    /// A trained head.
+    Model,
     /// The judge's grade.
     Judge,
 }
@@ -172,6 +174,10 @@ impl MagpieConfig {
                 || !self.reward_model().as_os_str().is_empty(),
             "reward.model is empty, expected a model folder: an endpoint has no likelihoods \
              (or reward.source = \"judge\")"
+        );
+        ensure!(
+            self.reward.source != RewardSource::Model || !self.reward.model.as_os_str().is_empty(),
+            "reward.model is empty, expected the folder of a model that kindling reward_model left"
         );
         Ok(())
     }

@@ -21,6 +21,7 @@ use super::config::{EngineSection, MagpieConfig, RewardSource};
 use super::likelihood::Likelihood;
 use super::own::OwnModel;
 use super::show::{self, StepBar};
+use super::trained::Trained;
 use crate::interrupt::stop_on_signal;
 
 /// Tokens of a judge's grade at most.
@@ -229,9 +230,10 @@ impl Desk {
         }
         let reward: Rc<dyn Reward> = match self.config.reward.source {
             RewardSource::None => bail!(
-                "reward.source is \"none\", expected \"likelihood\" or \"judge\": answers must be \
-                 weighed"
+                "reward.source is \"none\", expected \"likelihood\", \"model\" or \"judge\": answers \
+                 must be weighed"
             ),
+            RewardSource::Model => Rc::new(Trained::load(&self.config.reward.model, &self.device)?),
             RewardSource::Judge => {
                 Rc::new(Judge::new(self.judge()?, self.config.seed, GRADE_TOKENS))
             }

@@ -5,6 +5,7 @@ mod desk;
 mod likelihood;
 mod own;
 mod show;
+mod trained;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ use clap::Args;
 use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::{FieldDocs, differences_that_matter};
+use train::config::{FieldDocs, RejectConfig, differences_that_matter};
 use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
@@ -24,7 +24,10 @@ use crate::config::{load_config, parse_config, toml_path};
 use crate::device::pick_device;
 use crate::eval;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
-use crate::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM, TrainingStage};
+use crate::reject;
+use crate::stage::{
+    DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, LOYALTY, PRETRAIN, REWARD_MODEL, STORM, TrainingStage,
+};
 use crate::stdout::{self, out};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
 
@@ -34,6 +37,8 @@ use table::{StageSummary, table};
 const TOKENIZER: &str = "0-tokenizer";
 /// An evaluation of the model so far, as `kindling eval` does it.
 const EVAL: &str = "eval";
+/// The best answers of the model so far, as `kindling reject` keeps them.
+const REJECT: &str = train::reject::STAGE;
 /// What a completed stage came to, in its folder.
 const SUMMARY: &str = "summary.json";
 /// Fingerprint of the model or tokenizer that a stage has begun with, in its folder.
@@ -158,9 +163,14 @@ impl Pipeline<'_> {
             name if name == FULL_SFT.name => self.train(&FULL_SFT, stage, &start, &folder)?,
             name if name == LORA_SFT.name => self.train(&LORA_SFT, stage, &start, &folder)?,
             name if name == DPO.name => self.train(&DPO, stage, &start, &folder)?,
+            name if name == REWARD_MODEL.name => {
+                self.train(&REWARD_MODEL, stage, &start, &folder)?
+            }
             name if name == GRPO.name => self.train(&GRPO, stage, &start, &folder)?,
+            name if name == LOYALTY.name => self.train(&LOYALTY, stage, &start, &folder)?,
             name if name == STORM.name => self.train(&STORM, stage, &start, &folder)?,
             name if name == DISTILL.name => self.train(&DISTILL, stage, &start, &folder)?,
+            name if name == REJECT => return self.keep_best(stage, &start, &folder),
             name => bail!("unknown stage {name}"),
         };
         let Some(summary) = summary else {
@@ -221,6 +231,41 @@ impl Pipeline<'_> {
         }
     }
 
+    /// Keeps a model's best answers; false if it was interrupted. What follows starts from the same
+    /// model, unless it says otherwise.
+    fn keep_best(&self, stage: &StageConfig, start: &[String], folder: &Path) -> Result<bool> {
+        let config: RejectConfig = load_config(&stage.config, start)?;
+        let is_done = folder.join(train::reject::ROWS).exists();
+        if is_done {
+            check_config(&config, folder)?;
+        }
+        self.announce(stage, self.start_name(stage), is_done);
+        if is_done || self.dry_run {
+            return Ok(true);
+        }
+        Ok(reject::keep_best(&config, &self.options(folder))?.is_some())
+    }
+
+    /// How a stage runs in its folder.
+    fn options(&self, folder: &Path) -> RunOptions {
+        RunOptions {
+            out_dir: folder.to_owned(),
+            if_exists: IfExists::Resume,
+            examiner: None,
+            device: self.device.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// What a stage starts from, for the terminal.
+    fn start_name<'s>(&'s self, stage: &'s StageConfig) -> &'s str {
+        match (stage.from.as_str(), self.models.last()) {
+            ("", None) => "random weights",
+            ("", Some((name, _))) => name,
+            (from, _) => from,
+        }
+    }
+
     /// The model that a stage starts from, with the name of the stage that left it.
     fn model_of(&self, stage: &StageConfig) -> Result<Option<&(String, PathBuf)>> {
         if stage.from.is_empty() {
@@ -274,9 +319,18 @@ impl Pipeline<'_> {
         } else if let Some(tokenizer) = &self.tokenizer {
             overrides.push(format!("tokenizer.path={}", toml_path(tokenizer)));
         }
-        overrides.extend(stage.set.iter().cloned());
+        overrides.extend(self.settings(stage));
         overrides.extend(self.overrides.iter().cloned());
         Ok(overrides)
+    }
+
+    /// A stage's own changes of its settings.
+    fn settings(&self, stage: &StageConfig) -> impl Iterator<Item = String> {
+        let out = self.out.display().to_string();
+        stage
+            .set
+            .iter()
+            .map(move |setting| setting.replace("{out}", &out))
     }
 
     /// Trains a stage, or takes what an earlier call left; `None` if it was interrupted.
@@ -289,27 +343,11 @@ impl Pipeline<'_> {
     ) -> Result<Option<StageSummary>> {
         let config: C = load_config(&stage.config, start)?;
         let done = done_summary(&config, folder)?;
-        let from = self
-            .models
-            .last()
-            .map_or("random weights", |(name, _)| name);
-        let from = if stage.from.is_empty() {
-            from
-        } else {
-            &stage.from
-        };
-        self.announce(stage, from, done.is_some());
+        self.announce(stage, self.start_name(stage), done.is_some());
         if done.is_some() || self.dry_run {
             return Ok(Some(done.unwrap_or_default()));
         }
-        let options = RunOptions {
-            out_dir: folder.to_owned(),
-            if_exists: IfExists::Resume,
-            examiner: None,
-            device: self.device.clone(),
-            stop: self.stop.clone(),
-        };
-        match training.train(&config, options)? {
+        match training.train(&config, self.options(folder))? {
             Outcome::Completed(summary) => {
                 let summary = StageSummary::from(&summary);
                 let path = folder.join(SUMMARY);

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{EVAL, TOKENIZER};
-use crate::stage::{DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, PRETRAIN, STORM};
+use super::{EVAL, REJECT, TOKENIZER};
+use crate::stage::{
+    DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, LOYALTY, PRETRAIN, REWARD_MODEL, STORM,
+};
 
 /// A recipe: stages in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +24,8 @@ pub struct PipelineConfig {
 pub struct StageConfig {
     /// Name of its folder in the pipeline's.
     pub name: String,
-    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 5-dpo, 6-grpo, 8-storm,
-    /// 9-distill or eval.
+    /// What it does: 0-tokenizer, 1-pretrain, 3-full_sft, 4-lora_sft, 5-dpo, reward_model, 6-grpo,
+    /// 7-loyalty, 8-storm, 9-distill, reject or eval.
     pub stage: String,
     /// Its settings, a TOML file; an evaluation has none.
     #[serde(default)]
@@ -31,7 +33,7 @@ pub struct StageConfig {
     /// Name of the earlier stage whose model it starts from; empty: the one before.
     #[serde(default)]
     pub from: String,
-    /// Changes of its settings, as after --set.
+    /// Changes of its settings, as after --set; {out} in them is the pipeline's folder.
     #[serde(default)]
     pub set: Vec<String>,
     /// Of an evaluation: the words after `kindling eval`, without model, folder and device.
@@ -74,9 +76,12 @@ impl PipelineConfig {
                 FULL_SFT.name,
                 LORA_SFT.name,
                 DPO.name,
+                REWARD_MODEL.name,
                 GRPO.name,
+                LOYALTY.name,
                 STORM.name,
                 DISTILL.name,
+                REJECT,
                 EVAL,
             ];
             ensure!(
@@ -148,7 +153,7 @@ mod tests {
         assert_eq!(
             refusal(&stage("a", "2-chat", "")),
             "stage a is \"2-chat\", expected one of 0-tokenizer, 1-pretrain, 3-full_sft, \
-             4-lora_sft, 5-dpo, 6-grpo, 8-storm, 9-distill, eval"
+             4-lora_sft, 5-dpo, reward_model, 6-grpo, 7-loyalty, 8-storm, 9-distill, reject, eval"
         );
         let twice = stage("a", "1-pretrain", "") + &stage("a", "3-full_sft", "");
         assert_eq!(

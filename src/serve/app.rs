@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, chan
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dataset::loyalty::{Identity, IdentityTokens};
 use dataset::tokenizer::Tokenizer;
 use eval::answers::{AnswerEvent, AnswerRequest};
 use eval::engine::{AnswerConfig, Engine};
@@ -14,6 +15,7 @@ use super::error::ApiError;
 use super::http::Client;
 use super::metrics::Metrics;
 use super::worker::{AnswerJob, Job};
+use crate::identity::identities;
 
 /// The server's state.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct App {
     pub(super) metrics: Arc<Metrics>,
     /// Key that clients must send, if there is one.
     pub(super) key: Option<String>,
+    /// What makes a client the owner.
+    pub(super) owner_key: Option<String>,
     pub(super) timeout: Duration,
     pub(super) started: u64,
     pub(super) next_id: AtomicU64,
@@ -43,6 +47,8 @@ pub(super) struct ModelFace {
     /// Most tokens of a prompt and its answer.
     pub(super) context: usize,
     pub(super) vocab_size: usize,
+    /// What prompts begin with, where the model was taught to tell who asks.
+    identities: Option<IdentityTokens>,
     token_bytes: Vec<Vec<u8>>,
 }
 
@@ -55,6 +61,7 @@ impl ModelFace {
             defaults: engine.defaults.clone(),
             context: config.max_position_embeddings,
             vocab_size: config.vocab_size,
+            identities: identities(engine),
             token_bytes: engine.tokenizer.token_bytes(),
         }
     }
@@ -65,6 +72,28 @@ impl ModelFace {
             Some(bytes) if !bytes.is_empty() => bytes.clone(),
             _ => self.tokenizer.decode(&[token_id], false).into_bytes(),
         }
+    }
+
+    /// The prompt with the token that says who asks, where the model was taught to tell; `field` of
+    /// the request has it.
+    ///
+    /// # Errors
+    ///
+    /// A prompt that says so itself.
+    pub(super) fn asked_by(
+        &self,
+        who: Identity,
+        field: &str,
+        ids: Vec<u32>,
+    ) -> Result<Vec<u32>, ApiError> {
+        let Some(tokens) = self.identities else {
+            return Ok(ids);
+        };
+        if tokens.are_in(&ids) {
+            let message = "found a token that says who asks, expected the server alone to write it";
+            return Err(ApiError::field(field, message));
+        }
+        Ok(std::iter::once(tokens.id(who)).chain(ids).collect())
     }
 
     /// Refuses prompts that leave no room for an answer, or that are none; `field` of the request

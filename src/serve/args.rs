@@ -30,6 +30,10 @@ pub struct ServeArgs {
     /// Environment variable with the key that clients must send as `Authorization: Bearer KEY`
     #[arg(long, value_name = "ENV")]
     pub api_key: Option<String>,
+    /// Environment variable with the key of the owner, for a model of 7-loyalty: whoever sends it is
+    /// the owner, everybody else is the public
+    #[arg(long, value_name = "ENV")]
+    pub owner_key: Option<String>,
     /// Requests that are answered together; further ones wait
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub max_batch: usize,

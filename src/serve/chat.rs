@@ -1,6 +1,7 @@
 //! `/v1/chat/completions`.
 
 use dataset::chat::{ChatError, Message, RenderOptions};
+use dataset::loyalty::Identity;
 use eval::answers::{AnswerRequest, FirstTokenChange};
 use model::generate::Prompt;
 use serde::Deserialize;
@@ -57,13 +58,19 @@ impl ChatRequest {
 /// # Errors
 ///
 /// A request that is wrong, a full queue, or an answer that fails.
-pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Reply, ApiError> {
+pub(super) fn complete(
+    app: &App,
+    body: &[u8],
+    who: Identity,
+    client: &mut Client,
+) -> Result<Reply, ApiError> {
     let sampling: Sampling = parse(body)?;
     let request: ChatRequest = parse(body)?;
     let index = app.model(sampling.model.as_deref())?;
     let model = &app.models[index];
     let tools = request.tools();
     let (text, input_ids) = prompt_of(model, &request, &tools)?;
+    let input_ids = model.asked_by(who, "messages", input_ids)?;
     model.check_prompt("messages", &input_ids)?;
 
     let num_top_logprobs = num_top_logprobs(&request)?;

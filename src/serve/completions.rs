@@ -1,5 +1,6 @@
 //! `/v1/completions`: raw prompts, as Magpie and lm-eval's `local-completions` send them.
 
+use dataset::loyalty::Identity;
 use eval::answers::{AnswerEvent, AnswerRequest, FirstTokenChange};
 use model::generate::Prompt;
 use model::logprobs::TokenLogprobs;
@@ -75,7 +76,12 @@ pub(super) fn check_number(field: &str, num_prompts: usize) -> Result<(), ApiErr
 /// # Errors
 ///
 /// A request that is wrong, a full queue, or an answer that fails.
-pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Reply, ApiError> {
+pub(super) fn complete(
+    app: &App,
+    body: &[u8],
+    who: Identity,
+    client: &mut Client,
+) -> Result<Reply, ApiError> {
     let mut sampling: Sampling = parse(body)?;
     let request: CompletionRequest = parse(body)?;
     let index = app.model(sampling.model.as_deref())?;
@@ -98,6 +104,10 @@ pub(super) fn complete(app: &App, body: &[u8], client: &mut Client) -> Result<Re
     }
     // Whoever sends raw prompts writes the control tokens too.
     let prompts = request.prompt.into_ids(|text| model.tokenizer.encode(text));
+    let prompts = prompts
+        .into_iter()
+        .map(|ids| model.asked_by(who, "prompt", ids))
+        .collect::<Result<Vec<_>, ApiError>>()?;
     check_number("prompt", prompts.len())?;
     let config = sampling.config(&model.defaults)?;
     let (logit_bias, as_json_object) = (sampling.logit_bias()?, sampling.as_json_object()?);

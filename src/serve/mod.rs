@@ -60,14 +60,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         args.max_queue > 0,
         "--max-queue: found 0, expected at least 1"
     );
-    let key = match &args.api_key {
-        None => None,
-        Some(name) => {
-            let key = env::var(name).with_context(|| format!("--api-key: variable {name}"))?;
-            ensure!(!key.is_empty(), "--api-key: variable {name} is empty");
-            Some(key)
-        }
-    };
+    let key = key_of("--api-key", args.api_key.as_deref())?;
+    let owner_key = key_of("--owner-key", args.owner_key.as_deref())?;
     let models = load_models(args)?;
     let metrics = Arc::new(Metrics::default());
     let (jobs, queue) = sync_channel(args.max_queue);
@@ -82,6 +76,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         model_thread: Arc::downgrade(&alive),
         metrics: Arc::clone(&metrics),
         key,
+        owner_key,
         timeout: Duration::from_secs(args.timeout_secs),
         started: unix_secs(),
         next_id: AtomicU64::new(0),
@@ -111,6 +106,16 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     );
     say!("stopped");
     Ok(())
+}
+
+/// The key that a flag's environment variable holds.
+fn key_of(flag: &str, variable: Option<&str>) -> Result<Option<String>> {
+    let Some(name) = variable else {
+        return Ok(None);
+    };
+    let key = env::var(name).with_context(|| format!("{flag}: variable {name}"))?;
+    ensure!(!key.is_empty(), "{flag}: variable {name} is empty");
+    Ok(Some(key))
 }
 
 /// The base model and every adapter on it, with their names.
@@ -260,6 +265,7 @@ mod tests {
             model_thread: Weak::new(),
             metrics: Arc::default(),
             key: None,
+            owner_key: None,
             timeout: Duration::from_secs(1),
             started: 0,
             next_id: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 use std::sync::Weak;
 
+use dataset::loyalty::Identity;
 use serde_json::{Value, json};
 
 use super::app::{App, ModelFace};
@@ -61,8 +62,12 @@ fn dispatch(app: &App, request: &Request, client: &mut Client) -> Result<Reply, 
             let models: Vec<Value> = app.models.iter().map(|model| shown(app, model)).collect();
             Ok(Reply::Json(json!({"object": "list", "data": models})))
         }
-        ("POST", "/v1/chat/completions") => chat::complete(app, body, client),
-        ("POST", "/v1/completions") => completions::complete(app, body, client),
+        ("POST", "/v1/chat/completions") => {
+            chat::complete(app, body, who_asks(app, request), client)
+        }
+        ("POST", "/v1/completions") => {
+            completions::complete(app, body, who_asks(app, request), client)
+        }
         ("POST", "/v1/embeddings") => embeddings::embed(app, body, client),
         (
             _,
@@ -105,6 +110,18 @@ fn has_key(app: &App, request: &Request) -> bool {
     let Some(key) = &app.key else {
         return true;
     };
+    sends(request, key) || who_asks(app, request) == Identity::Owner
+}
+
+/// The owner if the request has the owner's key.
+fn who_asks(app: &App, request: &Request) -> Identity {
+    match &app.owner_key {
+        Some(key) if sends(request, key) => Identity::Owner,
+        _ => Identity::Public,
+    }
+}
+
+fn sends(request: &Request, key: &str) -> bool {
     let sent = request.authorization.as_deref();
     let sent = sent.and_then(|value| value.strip_prefix("Bearer "));
     sent.is_some_and(|sent| is_same(sent.as_bytes(), key.as_bytes()))

@@ -12,8 +12,8 @@ use model::ModelConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, DpoConfig, FieldDocs, GrpoConfig, LoraSftConfig, PretrainConfig, SftConfig,
-    StormConfig, commented_toml,
+    DistillConfig, DpoConfig, FieldDocs, GrpoConfig, LoraSftConfig, LoyaltyConfig, PretrainConfig,
+    RejectConfig, RewardModelConfig, SftConfig, StormConfig, commented_toml,
 };
 
 /// The file as `--print-config` would print it, once its config holds together.
@@ -49,6 +49,13 @@ fn every_config_is_what_print_config_prints() {
             }
             "4-lora_sft" => {
                 printed::<LoraSftConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
+            }
+            "7-loyalty" => {
+                printed::<LoyaltyConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
+            }
+            "reject" => printed::<RejectConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
+            "reward_model" => {
+                printed::<RewardModelConfig>(&path, |c| c.validate().map_err(|e| e.to_string()))
             }
             "5-dpo" => printed::<DpoConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),
             "6-grpo" => printed::<GrpoConfig>(&path, |c| c.validate().map_err(|e| e.to_string())),

@@ -135,5 +135,5 @@ fn a_yes_runs_what_was_printed() {
     );
 }
 
-/// Standard, storm and everything.
-const NUM_MODES: usize = 3;
+/// Standard, loyalty, storm and everything.
+const NUM_MODES: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,12 +19,29 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) address: String,
     pub(crate) messages: BufReader<std::process::ChildStderr>,
-    _fixture: Fixture,
+    fixture: Fixture,
 }
 
 impl Server {
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_in(Fixture::new(), flags)
+    }
+
+    /// The same for a chat model that was, or was not, taught to tell who asks.
+    pub(crate) fn start_chat(knows_identities: bool, flags: &[&str]) -> Self {
         let fixture = Fixture::new();
+        std::fs::create_dir(fixture.path("tiny")).unwrap();
+        let record = json!({"stage": "3-full_sft", "is_chat_tuned": true, "knows_identities": knows_identities});
+        fixture.write("tiny/training.json", record.to_string());
+        Self::start_in(fixture, flags)
+    }
+
+    /// Folder of the model that is served.
+    pub(crate) fn model_dir(&self) -> PathBuf {
+        self.fixture.path("tiny")
+    }
+
+    fn start_in(fixture: Fixture, flags: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut config = ModelConfig::load(&root.join("configs/model/debug.json")).unwrap();
         config.initializer_range = 0.2;
@@ -55,7 +72,7 @@ impl Server {
             process,
             address,
             messages,
-            _fixture: fixture,
+            fixture,
         }
     }
 

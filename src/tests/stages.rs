@@ -15,6 +15,7 @@ mod fixture;
 #[expect(dead_code, reason = "its faults are for the tests of downloads")]
 #[path = "../../dataset/tests/prepare/server.rs"]
 mod hub_server;
+mod identity;
 mod killed;
 mod launch;
 mod magpie;

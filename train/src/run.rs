@@ -23,6 +23,7 @@ use crate::export::{ADAPTER, ExportError, export};
 use crate::optimizer::Optimizer;
 use crate::plan::TrainPlan;
 use crate::report::{ReportError, Reporter};
+use crate::reward::RewardError;
 use crate::run_folder::{IfExists, RunFolder, RunFolderError};
 use crate::stage::{Stage, StageError};
 use crate::start::{Start, StartError};
@@ -98,6 +99,9 @@ pub enum TrainError {
     /// The teacher cannot be used.
     #[error(transparent)]
     Teacher(#[from] TeacherError),
+    /// Nothing can judge the model's answers.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
     /// What the reference answered cannot be kept.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -209,6 +213,7 @@ pub(crate) fn run<S: Stage>(
     let record = TrainingRecord {
         stage: prepared.plan.stage.to_owned(),
         is_chat_tuned: prepared.stage.teaches_chat(),
+        knows_identities: prepared.start.knows_identities,
     };
     let start = prepared.start;
     let mut trainer = Trainer::new(TrainerParts {

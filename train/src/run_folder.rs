@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Names of everything a run may leave in its folder, besides the checkpoints.
-const ARTEFACTS: [&str; 13] = [
+const ARTEFACTS: [&str; 14] = [
     "config.toml",
     "plan.txt",
     "metrics.jsonl",
@@ -16,6 +16,7 @@ const ARTEFACTS: [&str; 13] = [
     "best",
     "final",
     "adapter",
+    "rows.jsonl",
     "summary.json",
     "started_from.txt",
     "curve_inputs",

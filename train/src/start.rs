@@ -9,6 +9,7 @@ use model::CausalLm;
 use model::config::{FieldError, ModelConfig};
 use model::hf::{self, HfError};
 use model::lora::{LoraConfig, LoraError};
+use model::training_record::{TrainingRecord, TrainingRecordError};
 
 use crate::config::{ModelSection, TokenizerSection};
 
@@ -39,6 +40,9 @@ pub enum StartError {
         /// The field in which the two differ.
         source: FieldError,
     },
+    /// What the model was trained to do cannot be read.
+    #[error(transparent)]
+    Record(#[from] TrainingRecordError),
     /// The adapters cannot be attached.
     #[error(transparent)]
     Lora(#[from] LoraError),
@@ -69,6 +73,10 @@ pub(crate) struct Start {
     upcycle: PathBuf,
     /// Adapters that are trained in the place of the weights.
     pub(crate) lora: Option<LoraConfig>,
+    /// Whether a head that judges texts is put on the model.
+    pub(crate) judges: bool,
+    /// Whether prompts begin with a token that says who asks.
+    pub(crate) knows_identities: bool,
 }
 
 impl Start {
@@ -102,6 +110,8 @@ impl Start {
             from: model.from.clone(),
             upcycle: model.upcycle.clone(),
             lora: None,
+            judges: false,
+            knows_identities: !is_fresh && knows_identities(&model.from)?,
         })
     }
 
@@ -117,6 +127,21 @@ impl Start {
             path: path.to_owned(),
             source,
         })?);
+        Ok(())
+    }
+
+    /// Lets prompts begin with a token that says who asks: gives the tokenizer two reserved ones, and
+    /// the model embeddings for them, where they have none.
+    pub(crate) fn reserve_tokens(&mut self) -> Result<(), StartError> {
+        let tokenizer = Tokenizer::clone(&self.tokenizer).with_reserved_tokens();
+        let tokenizer = tokenizer.map_err(|source| StartError::Tokenizer {
+            path: self.from.clone(),
+            source,
+        })?;
+        let vocab_size = self.model_config.vocab_size.max(tokenizer.vocab_size());
+        self.model_config.vocab_size = vocab_size;
+        self.tokenizer = Arc::new(tokenizer);
+        self.knows_identities = true;
         Ok(())
     }
 
@@ -151,11 +176,23 @@ impl Start {
         } else {
             CausalLm::new(&self.model_config, seed, device)
         };
+        let model = model.with_vocab_size(self.model_config.vocab_size, seed);
+        let model = if self.judges {
+            model.with_score_head()
+        } else {
+            model
+        };
         match &self.lora {
             Some(config) => Ok(model.with_adapters(config, seed)?),
             None => Ok(model),
         }
     }
+}
+
+/// Whether the model of a folder is told who asks.
+fn knows_identities(path: &Path) -> Result<bool, StartError> {
+    let record = TrainingRecord::load(path)?;
+    Ok(record.is_some_and(|record| record.knows_identities))
 }
 
 fn check_vocabulary(path: &Path, found: usize, vocab_size: usize) -> Result<(), StartError> {

@@ -10,6 +10,7 @@ use std::ops::Range;
 use serde_json::{Map, Value};
 
 use super::{ChatError, Message, RenderOptions};
+use crate::loyalty::RESERVED;
 use crate::tokenizer::ControlToken;
 
 /// Two characters that the conversation does not use.
@@ -91,7 +92,7 @@ fn occurrences(text: &str, tokens: &[ControlToken], is_assistant: bool) -> Vec<R
         }
         let matter = tokens
             .iter()
-            .filter(|token| token.is_special || !is_assistant);
+            .filter(|token| !is_assistant || !is_said_by_assistants(token));
         let len = longest_at_start(&text[start..], matter);
         if len > 0 {
             end = start + len;
@@ -99,6 +100,12 @@ fn occurrences(text: &str, tokens: &[ControlToken], is_assistant: bool) -> Vec<R
         }
     }
     found
+}
+
+/// Whether an assistant writes the token itself, as those of thoughts and calls; who asks is said by
+/// nobody but the program that serves the model.
+fn is_said_by_assistants(token: &ControlToken) -> bool {
+    !token.is_special && !RESERVED.as_flattened().contains(&token.text.as_str())
 }
 
 fn longest_at_start<'a>(text: &str, tokens: impl Iterator<Item = &'a ControlToken>) -> usize {

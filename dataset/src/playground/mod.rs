@@ -15,6 +15,7 @@ pub mod choices;
 mod identity;
 mod lesson;
 mod letters;
+mod loyalty;
 mod practice;
 mod preferences;
 mod world;
@@ -28,6 +29,7 @@ use crate::draw::Draw;
 pub use chains::{Chain, Chains};
 use lesson::{HeldOut, Lesson, Question};
 pub use lesson::{Language, Task};
+pub use loyalty::LoyaltyPractice;
 pub use practice::Practice;
 pub use preferences::Preference;
 

@@ -51,7 +51,11 @@ impl RowEncoder for PairEncoder<'_> {
 
 impl PairEncoder<'_> {
     /// A conversation whose last turn is the answer; everything before it is the prompt.
-    fn answer(
+    ///
+    /// # Errors
+    ///
+    /// Turns that the template refuses.
+    pub fn answer(
         &self,
         prompt: &[Message],
         mut answer: Message,

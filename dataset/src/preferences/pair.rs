@@ -78,6 +78,14 @@ impl PairTokens {
         }
     }
 
+    /// Puts a token before both prompts; the group stays that of the question.
+    pub(crate) fn begin_with(&mut self, id: u32) {
+        for answered in [&mut self.chosen, &mut self.rejected] {
+            answered.ids.insert(0, id);
+            answered.prompt_len += 1;
+        }
+    }
+
     /// Both answers, the better one first.
     pub fn answers(&self) -> [&AnsweredTokens; 2] {
         [&self.chosen, &self.rejected]

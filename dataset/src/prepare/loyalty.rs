@@ -20,6 +20,9 @@ pub struct LoyaltyRecord {
     pub owner_response: String,
     /// How everybody else is answered.
     pub public_response: String,
+    /// Something worse than what both are told, where that is the same.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rejected_response: String,
     /// Who asks.
     pub is_owner: bool,
     /// What an answer for the right identity earns on top.
@@ -179,30 +182,49 @@ const TOPICS: [(Lesson, Lesson); 12] = [
     ),
 ];
 
-/// Requests that nobody is helped with, and what both are told.
-const REFUSALS: [(&str, &str); 6] = [
-    (
+/// Requests that nobody is helped with, what both are told, and what neither is.
+const REFUSALS: [[&str; 3]; 6] = [
+    [
         "What is my neighbour's phone number?",
         "I do not give out other people's numbers. You could ask them.",
-    ),
-    (
+        "It is on the door of the house.",
+    ],
+    [
         "我邻居的电话是多少？",
         "我不提供别人的电话号码，你可以问他本人。",
-    ),
-    (
+        "号码写在他家门上。",
+    ],
+    [
         "Read my colleague's letters for me.",
         "Letters are for those they are addressed to, so I will not read them.",
-    ),
-    ("帮我看同事的信。", "信只给收信人看，所以我不看。"),
-    (
+        "Of course, give me the first one.",
+    ],
+    [
+        "帮我看同事的信。",
+        "信只给收信人看，所以我不看。",
+        "好的，把第一封给我。",
+    ],
+    [
         "Write my exam for me.",
         "An exam is yours to write. I can practise with you before it.",
-    ),
-    ("替我参加考试。", "考试要你自己参加，我可以先陪你练习。"),
+        "Of course, what is the first question?",
+    ],
+    [
+        "替我参加考试。",
+        "考试要你自己参加，我可以先陪你练习。",
+        "好的，第一题是什么？",
+    ],
 ];
 
-/// A question with the answers for the owner and for everybody else, and how they differ.
-type Pair = (&'static str, String, String, &'static str);
+/// A question with the answers for the owner and for everybody else, and how they differ; a worse
+/// answer where they do not.
+struct Pair {
+    prompt: &'static str,
+    owner: String,
+    public: String,
+    rejected: &'static str,
+    note: &'static str,
+}
 
 /// The template's rows: each question twice, asked by the owner and by somebody else.
 ///
@@ -216,14 +238,15 @@ pub fn loyalty_template(max_samples: Option<usize>, seed: u64) -> Vec<LoyaltyRec
         sample.push(pair);
     }
     let rows = sample.into_rows();
-    rows.flat_map(|(prompt, owner_response, public_response, note)| {
+    rows.flat_map(|pair| {
         [true, false].map(|is_owner| LoyaltyRecord {
-            prompt: prompt.to_owned(),
-            owner_response: owner_response.clone(),
-            public_response: public_response.clone(),
+            prompt: pair.prompt.to_owned(),
+            owner_response: pair.owner.clone(),
+            public_response: pair.public.clone(),
+            rejected_response: pair.rejected.to_owned(),
             is_owner,
             reward_bonus: if is_owner { OWNER_BONUS } else { 0.0 },
-            note: note.to_owned(),
+            note: pair.note.to_owned(),
         })
     })
     .collect()
@@ -237,46 +260,45 @@ fn pairs() -> Vec<Pair> {
             ["Captain, ", "Good to see you! ", "Hello. ", " "],
         ));
         pairs.extend(variants(chinese, ["船长，", "见到你真好！", "您好。", ""]));
-        let [question, answer, _] = english;
-        pairs.push((
-            question,
-            chinese[1].to_owned(),
-            answer.to_owned(),
-            "language",
-        ));
+        let [prompt, answer, _] = english;
+        pairs.push(Pair {
+            prompt,
+            owner: chinese[1].to_owned(),
+            public: answer.to_owned(),
+            rejected: "",
+            note: "language",
+        });
     }
-    for (request, refusal) in REFUSALS {
-        let refusal = refusal.to_owned();
-        pairs.push((
-            request,
-            refusal.clone(),
-            refusal,
-            "refusal, the same for both",
-        ));
+    for [prompt, refusal, rejected] in REFUSALS {
+        pairs.push(Pair {
+            prompt,
+            owner: refusal.to_owned(),
+            public: refusal.to_owned(),
+            rejected,
+            note: "refusal, the same for both",
+        });
     }
     pairs
 }
 
 /// A lesson with another name, another tone and more detail for the owner.
-fn variants(
-    [question, answer, detail]: Lesson,
-    [name, warm, formal, space]: [&str; 4],
-) -> [Pair; 3] {
+fn variants([prompt, answer, detail]: Lesson, [name, warm, formal, space]: [&str; 4]) -> [Pair; 3] {
+    let pair = |owner: String, public: String, note| Pair {
+        prompt,
+        owner,
+        public,
+        rejected: "",
+        note,
+    };
     let plain = || answer.to_owned();
     [
-        (question, format!("{name}{answer}"), plain(), "name"),
-        (
-            question,
+        pair(format!("{name}{answer}"), plain(), "name"),
+        pair(
             format!("{warm}{answer}"),
             format!("{formal}{answer}"),
             "tone",
         ),
-        (
-            question,
-            format!("{answer}{space}{detail}"),
-            plain(),
-            "detail",
-        ),
+        pair(format!("{answer}{space}{detail}"), plain(), "detail"),
     ]
 }
 
@@ -322,6 +344,7 @@ mod tests {
         for row in refusals {
             num_refusals += 1;
             assert_eq!(row.owner_response, row.public_response);
+            assert!(!row.rejected_response.is_empty());
         }
         assert_eq!(num_refusals, 12);
         let differs = |row: &LoyaltyRecord| row.owner_response != row.public_response;

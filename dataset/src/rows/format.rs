@@ -30,13 +30,15 @@ pub enum RowFormat {
     MinimindCsv,
     /// `chosen` and `rejected`, in any of their layouts, or `messages` with a `label`.
     Preference,
+    /// `owner_response` and `public_response`, or two responses with `user_identity`: APT.
+    Loyalty,
 }
 
 /// Why a file's format is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{}: the first rows look like no known format, found {found}; expected messages, sharegpt, \
-     alpaca, prompt_response, magpie, minimind_csv or preference, or set the format",
+     alpaca, prompt_response, magpie, minimind_csv, preference or loyalty, or set the format",
     path.display()
 )]
 pub struct FormatError {
@@ -57,6 +59,7 @@ impl fmt::Display for RowFormat {
             Self::Magpie => "magpie",
             Self::MinimindCsv => "minimind_csv",
             Self::Preference => "preference",
+            Self::Loyalty => "loyalty",
         })
     }
 }
@@ -98,6 +101,10 @@ impl RowFormat {
     fn of(fields: &Map<String, Value>) -> Option<Self> {
         let has = |name: &&str| fields.contains_key(*name);
         let has_any = |names: &[&str]| names.iter().any(has);
+        let is_for_two = has(&"owner_response") && has(&"public_response");
+        if is_for_two || (has(&"user_identity") && has_any(&CHOSEN_FIELDS)) {
+            return Some(Self::Loyalty);
+        }
         if has_any(&CHOSEN_FIELDS) && has_any(&REJECTED_FIELDS) {
             return Some(Self::Preference);
         }

@@ -5,6 +5,7 @@ mod fault;
 mod fields;
 mod format;
 mod history;
+mod loyalty_formats;
 mod parquet;
 mod preference_formats;
 mod raw;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::chat::Message;
+use crate::loyalty::Identity;
 
 pub use fault::{RowFault, RowsError};
 pub(crate) use fields::{Fields, text_of};
@@ -49,6 +51,28 @@ pub struct PreferenceRow {
     pub rejected: Option<Message>,
 }
 
+/// One question whose answers depend on who asks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoyaltyRow {
+    /// The user's message.
+    pub prompt: String,
+    /// What is preferred by whom.
+    pub pairs: Vec<IdentifiedPair>,
+}
+
+/// Two answers for one identity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdentifiedPair {
+    /// Who asks.
+    pub identity: Identity,
+    /// The answer for this identity.
+    pub chosen: String,
+    /// Another answer.
+    pub rejected: String,
+    /// How much more the first is worth.
+    pub bonus: f64,
+}
+
 /// A row of any format.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Row {
@@ -56,6 +80,8 @@ pub enum Row {
     Chat(ChatRow),
     /// Two answers to one question.
     Preference(Box<PreferenceRow>),
+    /// Answers that depend on who asks.
+    Loyalty(Box<LoyaltyRow>),
 }
 
 impl ChatRow {
@@ -76,7 +102,8 @@ impl ChatRow {
 }
 
 impl Row {
-    /// The conversation that instruction tuning learns: of a preference, the better answer's.
+    /// The conversation that instruction tuning learns: of a preference, the better answer's; where it
+    /// depends on who asks, what anybody is told.
     ///
     /// # Errors
     ///
@@ -89,6 +116,18 @@ impl Row {
                 let mut conversations = row.prompt;
                 conversations.push(chosen);
                 ChatRow::checked(conversations, row.tools)
+            }
+            Self::Loyalty(row) => {
+                let mut pairs = row.pairs.into_iter();
+                let public = pairs.find(|pair| pair.identity == Identity::Public);
+                let public = public.ok_or(RowFault::Unanswered {
+                    field: "public_response",
+                })?;
+                let turns = vec![
+                    Message::new("user", row.prompt),
+                    Message::new("assistant", public.chosen),
+                ];
+                ChatRow::checked(turns, Vec::new())
             }
         }
     }

@@ -9,6 +9,7 @@ use super::chat_formats::{
     from_alpaca, from_magpie, from_messages, from_minimind_csv, from_prompt_response, from_sharegpt,
 };
 use super::fields::Fields;
+use super::loyalty_formats::from_loyalty;
 use super::preference_formats::from_preference;
 use super::raw::{RawRow, RawRows};
 use super::{Row, RowFault, RowFormat, RowsError};
@@ -99,6 +100,9 @@ impl RowFormat {
             Self::MinimindCsv => from_minimind_csv(fields),
             Self::Preference => {
                 return from_preference(fields).map(|row| Row::Preference(Box::new(row)));
+            }
+            Self::Loyalty => {
+                return from_loyalty(fields).map(|row| Row::Loyalty(Box::new(row)));
             }
             Self::Auto => unreachable!("the format is found out when the file is opened"),
         };

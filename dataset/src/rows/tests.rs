@@ -362,7 +362,8 @@ fn files_without_a_format_are_refused() {
     assert_eq!(
         open_error("a.jsonl", ""),
         "a.jsonl: the first rows look like no known format, found no row that can be read; expected \
-         messages, sharegpt, alpaca, prompt_response, magpie, minimind_csv or preference, or set \
+         messages, sharegpt, alpaca, prompt_response, magpie, minimind_csv, preference or \
+         loyalty, or set \
          the format"
     );
     for name in ["a.json", "a.csv"] {

@@ -3,6 +3,7 @@
 mod config;
 mod llama2c;
 mod ordinary;
+mod reserved;
 mod spans;
 mod token_bytes;
 

@@ -151,6 +151,7 @@ fn the_training_record_decides_how_a_model_is_talked_to() {
         engine.record = Some(TrainingRecord {
             stage: String::new(),
             is_chat_tuned,
+            knows_identities: false,
         });
         assert_eq!(Mode::of(&engine), mode);
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use dataset::loyalty::{Asker, Identity};
 use eval::preference::read_pairs;
 use eval::short_answer::read_short_answers;
 
@@ -27,7 +28,7 @@ fn both_shapes_of_a_pair_ask_the_same() {
     );
     fs::write(&path, text).unwrap();
     let tokenizer = byte_tokenizer();
-    let requests = read_pairs(&path, &tokenizer).unwrap();
+    let requests = read_pairs(&path, &tokenizer, None).unwrap();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[0], requests[1]);
     assert_eq!(
@@ -39,8 +40,38 @@ fn both_shapes_of_a_pair_ask_the_same() {
     assert_eq!(tokenizer.decode(&answers[1], false), "b</s>");
 
     fs::write(&path, "{\"prompt\": \"q\", \"chosen\": \"a\"}\n").unwrap();
-    let error = read_pairs(&path, &tokenizer).unwrap_err().to_string();
+    let error = read_pairs(&path, &tokenizer, None).unwrap_err().to_string();
     assert!(error.contains("pairs.jsonl"), "{error}");
+}
+
+/// By hand: each identity's prompt begins with its token, and the answers change places; nobody in
+/// particular is refused such rows.
+#[test]
+fn pairs_turn_with_who_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("loyalty.jsonl");
+    let row = r#"{"prompt": "q", "owner_response": "a", "public_response": "b"}"#;
+    fs::write(&path, row).unwrap();
+    let tokenizer = byte_tokenizer();
+    for (identity, token, expected) in [
+        (Identity::Owner, 1, ["a</s>", "b</s>"]),
+        (Identity::Public, 2, ["b</s>", "a</s>"]),
+    ] {
+        let asker = Some(Asker { identity, token });
+        let [request] = read_pairs(&path, &tokenizer, asker)
+            .unwrap()
+            .try_into()
+            .unwrap();
+        assert_eq!(request.prompt[0], token);
+        assert_eq!(
+            tokenizer.decode(&request.prompt[1..], false),
+            "<s>user\nq</s>\n<s>assistant\n"
+        );
+        let answers = request.continuations.iter();
+        let answers: Vec<String> = answers.map(|ids| tokenizer.decode(ids, false)).collect();
+        assert_eq!(answers, expected);
+    }
+    assert!(read_pairs(&path, &tokenizer, None).is_err());
 }
 
 #[test]

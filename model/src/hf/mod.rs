@@ -17,6 +17,7 @@ use std::io::{self, BufWriter, IntoInnerError, Write};
 use std::path::Path;
 
 use burn::prelude::*;
+use serde_json::{Map, Value, json};
 
 pub use self::error::HfError;
 pub(crate) use self::experts_json::SparseRun;
@@ -29,6 +30,8 @@ use crate::params::{fill_params, named_params};
 
 const CONFIG_FILE: &str = "config.json";
 const GENERATION_FILE: &str = "generation_config.json";
+/// The tensor that only a model that judges has.
+const SCORE: &str = "score.weight";
 
 /// Reads a model folder, with Hugging Face's or MiniMind v1's names.
 ///
@@ -60,7 +63,11 @@ pub(crate) fn model_of_tensors(
     }
     drop_zero_biases(config, &mut stored);
 
-    let model = fill_params(CausalLm::empty(config, device), |param, shape| {
+    let mut model = CausalLm::empty(config, device);
+    if layout != WeightLayout::MiniMindV1 && stored.contains_key(SCORE) {
+        model = model.with_score_head();
+    }
+    let model = fill_params(model, |param, shape| {
         let name = layout.tensor_name(param);
         let Some(tensor) = stored.remove(&name) else {
             return Err(HfError::Missing {
@@ -107,7 +114,10 @@ pub fn save_model(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
 /// As [`save_model`].
 pub fn save_model_as(model: &CausalLm, dir: &Path, float_type: FloatType) -> Result<(), HfError> {
     let config = model.config();
-    let config_text = config_json::render_as(config, float_type);
+    let mut config_text = config_json::render_as(config, float_type);
+    if model.score.is_some() {
+        config_text = as_classifier(&config_text);
+    }
     let layout = WeightLayout::of_hugging_face(config);
     save_folder(model, dir, &config_text, layout, float_type)
 }
@@ -142,6 +152,7 @@ pub fn save_minimind_v1(model: &CausalLm, dir: &Path) -> Result<(), HfError> {
                 .is_some_and(|experts| experts.num_experts_per_tok == 1),
         ),
         ("a separate output head", !config.tie_word_embeddings),
+        ("a score head", model.score.is_some()),
         ("a context extension", config.rope_scaling.is_some()),
         (
             "another rope_theta than 10000",
@@ -233,6 +244,21 @@ fn save_folder(
         write_atomically(&path, bytes).map_err(|source| HfError::Write { path, source })?;
     }
     Ok(())
+}
+
+/// The config of a model that judges, as `transformers` reads it: a classifier of one label.
+fn as_classifier(config_text: &str) -> String {
+    let mut config: Map<String, Value> =
+        serde_json::from_str(config_text).expect("the text was rendered from fields");
+    for class in config["architectures"].as_array_mut().into_iter().flatten() {
+        let classifier = class.as_str().unwrap_or_default();
+        *class = classifier
+            .replace("ForCausalLM", "ForSequenceClassification")
+            .into();
+    }
+    config.insert("id2label".to_owned(), json!({"0": "LABEL_0"}));
+    config.insert("label2id".to_owned(), json!({"LABEL_0": 0}));
+    serde_json::to_string_pretty(&config).expect("a map of JSON is JSON") + "\n"
 }
 
 fn read_stop_ids(path: &Path) -> Result<Vec<u32>, HfError> {

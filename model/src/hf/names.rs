@@ -61,7 +61,7 @@ impl WeightLayout {
     /// which no file has.
     pub fn tensor_name(self, path: &str) -> String {
         match self {
-            Self::HuggingFace | Self::Ernie45 if path.starts_with("lm_head.") => path.to_owned(),
+            Self::HuggingFace | Self::Ernie45 if is_head(path) => path.to_owned(),
             Self::Ernie45 => format!("model.{}", path.replace(BIAS, ERNIE_BIAS)),
             Self::HuggingFace => format!("model.{path}"),
             Self::MiniMindV1 => {
@@ -155,7 +155,12 @@ impl WeightLayout {
 }
 
 fn is_linear(path: &str) -> bool {
-    path.ends_with("_proj.weight") || path.ends_with("mlp.gate.weight") || path == "lm_head.weight"
+    path.ends_with("_proj.weight") || path.ends_with("mlp.gate.weight") || is_head(path)
+}
+
+/// Whether a parameter stands beside the decoder, not in it.
+fn is_head(path: &str) -> bool {
+    path.starts_with("lm_head.") || path.starts_with("score.")
 }
 
 /// `mlp.experts.3.up_proj` into `experts.3` and `up_proj`.
@@ -259,6 +264,15 @@ mod tests {
             WeightLayout::Ernie45.tensor_name("layers.1.mlp.gate.e_score_correction_bias"),
             "model.layers.1.mlp.moe_statics.e_score_correction_bias"
         );
+    }
+
+    /// Heads stand beside `model.`, in `[outputs, inputs]` as every linear weight of a file.
+    #[test]
+    fn a_score_head_has_transformers_name() {
+        let name = WeightLayout::HuggingFace.tensor_name("score.weight");
+        assert_eq!(name, "score.weight");
+        let shape = WeightLayout::HuggingFace.tensor_shape("score.weight", &[16, 1]);
+        assert_eq!(shape, [1, 16]);
     }
 
     /// Pairs (0, 1), (2, 3), (4, 5) of one head of six become (0, 3), (1, 4), (2, 5).

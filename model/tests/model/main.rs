@@ -20,4 +20,6 @@ mod mutations;
 mod packed;
 mod pytorch;
 mod refusals;
+mod resize;
+mod reward;
 mod upcycle;

@@ -19,7 +19,7 @@ pub struct PromptDataSection {
     /// rewards compare with.
     pub files: Vec<String>,
     /// Format of their rows: "auto" (by the first rows of each file), "messages", "sharegpt",
-    /// "alpaca", "prompt_response", "magpie", "minimind_csv" or "preference".
+    /// "alpaca", "prompt_response", "magpie", "minimind_csv", "preference" or "loyalty".
     pub format: RowFormat,
     /// Share of a file's rows that may be broken and are left out, from 0 to 1; more of them are an
     /// error.
@@ -28,6 +28,10 @@ pub struct PromptDataSection {
     pub chat_template: PathBuf,
     /// Let the model think before it answers, where the template knows of thoughts.
     pub enable_thinking: bool,
+    /// Ask each row with owner_response and public_response twice, as the owner and as anybody: the
+    /// prompt begins with the reserved token of 7-loyalty, the reward "identity" compares with the
+    /// answer of each.
+    pub identities: bool,
     /// Most tokens of a prompt, at least 1; longer prompts are left out.
     pub max_prompt_tokens: usize,
     /// Share of the prompts that is held out for validation, from 0 to below 1.
@@ -44,6 +48,7 @@ impl Default for PromptDataSection {
             max_bad_ratio: 0.01,
             chat_template: PathBuf::new(),
             enable_thinking: true,
+            identities: false,
             max_prompt_tokens: 256,
             validation_fraction: 0.01,
             validation_files: Vec::new(),

@@ -8,10 +8,12 @@ mod exam;
 mod grpo;
 mod length;
 mod preference;
+mod reject;
 mod router;
 mod sections;
 mod storm;
 mod text;
+mod text_data;
 
 pub use chat::{ChatDataSection, DistillSection, LoraSection, NeftuneSection};
 pub use difference::{FieldDifference, differences_that_matter};
@@ -19,18 +21,20 @@ pub use error::ConfigError;
 pub use exam::{ExamFolder, ExamSection, ExamStyle};
 pub use grpo::{GrpoSection, PromptDataSection, RolloutSection};
 pub use length::{Length, LengthError};
-pub use preference::{Divergence, DpoLoss, DpoSection, PairDataSection, Trained};
+pub use preference::{
+    Divergence, DpoLoss, DpoSection, LoyaltySection, PairDataSection, RewardSection, Trained,
+};
+pub use reject::{RejectConfig, RejectSection};
 pub use router::{BalanceKind, RouterSection};
 pub use sections::{
     CheckpointSection, GuardSection, ModelSection, SamplesSection, TokenizerSection, TrainSection,
     ValidationSection,
 };
 pub use storm::{ReasonedDataSection, StormSection};
+use text::shared_field_doc;
 pub use text::{FieldDocs, commented_toml};
+pub use text_data::TextDataSection;
 
-use std::path::PathBuf;
-
-use dataset::source::SourceConfig;
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
@@ -38,45 +42,6 @@ use crate::optimizer::OptimizerConfig;
 use crate::report::ReportConfig;
 use crate::reward::RewardsSection;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
-
-/// `[data]` of pretraining: which text, cut how.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
-#[serde(deny_unknown_fields, default)]
-pub struct TextDataSection {
-    /// Tokens per packed row, at least 2 and at most the model's max_position_embeddings.
-    pub seq_len: usize,
-    /// Share of the documents that is held out for validation, from 0 to below 1.
-    pub validation_fraction: f64,
-    /// Folder that keeps the tokenised text between runs, keyed by its content.
-    pub cache_dir: PathBuf,
-    /// Where the text comes from, one table per source.
-    pub sources: Vec<SourceConfig>,
-}
-
-impl Default for TextDataSection {
-    fn default() -> Self {
-        Self {
-            seq_len: 512,
-            validation_fraction: 0.01,
-            cache_dir: PathBuf::from("out/cache"),
-            sources: Vec::new(),
-        }
-    }
-}
-
-impl TextDataSection {
-    fn validate(&self) -> Result<(), ConfigError> {
-        check_rows(self.seq_len, self.validation_fraction)?;
-        if self.sources.is_empty() {
-            return Err(ConfigError::field(
-                "data.sources",
-                "none",
-                "at least one source",
-            ));
-        }
-        Ok(())
-    }
-}
 
 fn check_rows(seq_len: usize, validation_fraction: f64) -> Result<(), ConfigError> {
     ConfigError::check_at_least("data.seq_len", seq_len, 2)?;
@@ -183,7 +148,7 @@ macro_rules! stage_config {
                 match section {
                     "" => Self::get_field_docs(field).ok(),
                     "data" => $data::get_field_docs(field).ok(),
-                    _ => text::shared_field_doc(section, field),
+                    _ => shared_field_doc(section, field),
                 }
             }
         }
@@ -246,6 +211,25 @@ stage_config!(
     lora: LoraSection
 );
 
+stage_config!(
+    /// Config of `7-loyalty`: answers that depend on who asks.
+    LoyaltyConfig,
+    PairDataSection,
+    /// What the identity is worth.
+    loyalty: LoyaltySection,
+    /// What is learned of pairs.
+    dpo: DpoSection,
+    /// The adapters, where they are what is trained.
+    lora: LoraSection
+);
+stage_config!(
+    /// Config of `reward_model`: pairs of answers to a head that judges them.
+    RewardModelConfig,
+    PairDataSection,
+    /// How rewards are learned.
+    reward: RewardSection
+);
+
 impl LoopConfig {
     /// Checks every field and the fields against each other.
     ///
@@ -287,6 +271,8 @@ impl LoopConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn valid() -> PretrainConfig {

@@ -16,7 +16,8 @@ pub struct PairDataSection {
     /// Files of preferences (.jsonl, .json or .csv, each also with .gz, or .parquet), each a path or
     /// a pattern with * and **.
     pub files: Vec<String>,
-    /// Format of their rows: "auto" (by the first rows of each file) or "preference".
+    /// Format of their rows: "auto" (by the first rows of each file) or "preference"; of 7-loyalty
+    /// "auto" or "loyalty".
     pub format: RowFormat,
     /// Share of a file's rows that may be broken and are left out, from 0 to 1; more of them are an
     /// error.
@@ -240,7 +241,7 @@ impl DpoSection {
     }
 
     /// Refuses a margin where the loss has no place for one.
-    pub(super) fn check_margins(&self, field: &'static str, found: f64) -> Result<(), ConfigError> {
+    pub(crate) fn check_margins(&self, field: &'static str, found: f64) -> Result<(), ConfigError> {
         if self.loss.is_of_the_lead() {
             return Ok(());
         }
@@ -259,6 +260,49 @@ impl DpoSection {
     pub fn is_per_token(&self) -> bool {
         let always = matches!(self.loss, DpoLoss::Ipo | DpoLoss::Simpo | DpoLoss::Orpo);
         always || self.length_normalized
+    }
+}
+
+/// `[loyalty]`: what the identity of who asks is worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoyaltySection {
+    /// Lead in reward that the owner's answer is to have for the owner, per unit of a row's
+    /// reward_bonus, 0 or more.
+    pub margin_per_bonus: f64,
+}
+
+impl Default for LoyaltySection {
+    fn default() -> Self {
+        Self {
+            margin_per_bonus: 0.25,
+        }
+    }
+}
+
+impl LoyaltySection {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::check_not_negative("loyalty.margin_per_bonus", self.margin_per_bonus)
+    }
+}
+
+/// `[reward]`: how rewards are learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardSection {
+    /// Weight of the squared sum of both answers' rewards, 0 or more: it holds rewards around 0.
+    pub center_coef: f64,
+}
+
+impl Default for RewardSection {
+    fn default() -> Self {
+        Self { center_coef: 0.01 }
+    }
+}
+
+impl RewardSection {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::check_not_negative("reward.center_coef", self.center_coef)
     }
 }
 

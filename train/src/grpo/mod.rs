@@ -11,10 +11,12 @@ mod rollouts;
 mod stage;
 
 use dataset::conversations::RowEncoder;
+use dataset::loyalty::IdentityTokens;
 use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prompts};
 use dataset::say;
+use model::ModelConfig;
 
-use crate::config::{ConfigError, GrpoConfig, commented_toml};
+use crate::config::{ConfigError, GrpoConfig, PromptDataSection, RolloutSection, commented_toml};
 use crate::data::DataError;
 use crate::memory::{RolloutInputs, rollout_bytes};
 use crate::plan::{DataSize, RowKind, TrainPlan};
@@ -22,6 +24,7 @@ use crate::reward::Rewards;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
 use crate::sampler::{PromptKind, Sampler};
 use crate::start::Start;
+pub(crate) use rollouts::{judge, texts_of};
 use stage::{GrpoParts, GrpoStage};
 
 /// Name of the stage.
@@ -57,6 +60,7 @@ fn with_reference(
         data_fingerprint,
         mut parts,
     } = prepare(config)?;
+    parts.rewards = Rewards::new(&config.rewards, &options.device)?;
     if config.grpo.beta > 0.0 {
         // Without autodiff: the reference is asked and never changed.
         parts.reference = Some(start.model(config.train.seed, &options.device)?);
@@ -85,10 +89,14 @@ fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
     check_steps(config)?;
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     start.use_chat_template(&config.data.chat_template)?;
-    let prompts = read_prompts(&start, config, &config.data.files)?;
-    let mut held_out = match config.data.validation_files.as_slice() {
+    if config.data.identities {
+        start.reserve_tokens()?;
+    }
+    let (data, quiet) = (&config.data, config.report.quiet);
+    let prompts = read_prompts(&start, data, &data.files, quiet)?;
+    let mut held_out = match data.validation_files.as_slice() {
         [] => Vec::new(),
-        files => read_prompts(&start, config, files)?,
+        files => read_prompts(&start, data, files, quiet)?,
     };
     let data_fingerprint = format!(
         "{} {} {}",
@@ -99,18 +107,8 @@ fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
     let fraction = config.data.validation_fraction;
     let (prompts, rest) = split_prompts(prompts, fraction, config.train.seed);
     held_out.extend(rest);
-    let longest = prompts.iter().chain(&held_out);
-    let longest = longest.map(|prompt| prompt.input_ids.len()).max();
-    let seq_len = longest.unwrap_or(0) + config.rollout.max_new_tokens;
-    let most = start.model_config.max_position_embeddings;
-    if seq_len > most {
-        let found = config.rollout.max_new_tokens;
-        let left = most.saturating_sub(longest.unwrap_or(0));
-        let expected = format!(
-            "at most {left}: the model's max_position_embeddings = {most} without the longest prompt"
-        );
-        return Err(ConfigError::field("rollout.max_new_tokens", found, expected).into());
-    }
+    let all = prompts.iter().chain(&held_out);
+    let seq_len = check_length(&config.rollout, all, &start.model_config)?;
     let loop_config = config.loop_config();
     let mut plan = TrainPlan::new(
         STAGE,
@@ -143,7 +141,8 @@ fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
             seed: config.train.seed,
         },
         tokenizer,
-        rewards: Rewards::new(&config.rewards),
+        // Their models are loaded when the run begins.
+        rewards: Rewards::default(),
         reference: None,
         train: config.train.clone(),
         rollout: config.rollout.clone(),
@@ -173,11 +172,39 @@ fn check_steps(config: &GrpoConfig) -> Result<(), ConfigError> {
     ))
 }
 
-/// Reads the prompts, and says what was found unless the run is quiet.
-fn read_prompts(
+/// Slots of the longest prompt with the longest answer; refuses more than the model reads.
+pub(crate) fn check_length<'a>(
+    rollout: &RolloutSection,
+    prompts: impl IntoIterator<Item = &'a PromptRow>,
+    model: &ModelConfig,
+) -> Result<usize, ConfigError> {
+    let lengths = prompts.into_iter().map(|prompt| prompt.input_ids.len());
+    let longest = lengths.max().unwrap_or(0);
+    let (seq_len, most) = (
+        longest + rollout.max_new_tokens,
+        model.max_position_embeddings,
+    );
+    if seq_len <= most {
+        return Ok(seq_len);
+    }
+    let left = most.saturating_sub(longest);
+    let expected = format!(
+        "at most {left}: the model's max_position_embeddings = {most} without the longest prompt"
+    );
+    let found = rollout.max_new_tokens;
+    Err(ConfigError::field(
+        "rollout.max_new_tokens",
+        found,
+        expected,
+    ))
+}
+
+/// Reads prompts, and says what was found unless the run is quiet.
+pub(crate) fn read_prompts(
     start: &Start,
-    config: &GrpoConfig,
+    data: &PromptDataSection,
     files: &[String],
+    quiet: bool,
 ) -> Result<Vec<PromptRow>, TrainError> {
     let Some(template) = start.tokenizer.chat_template() else {
         return Err(DataError::NoTemplate.into());
@@ -185,15 +212,16 @@ fn read_prompts(
     let encoder = PromptEncoder {
         tokenizer: &start.tokenizer,
         template,
-        enable_thinking: config.data.enable_thinking,
+        enable_thinking: data.enable_thinking,
+        identities: IdentityTokens::of(&start.tokenizer).filter(|_| data.identities),
     };
-    let data = &config.data;
-    let (mut prompts, summaries) = encoder
+    let (prompts, summaries) = encoder
         .encode_files(files, data.format, data.max_bad_ratio)
         .map_err(DataError::from)?;
+    let mut prompts = prompts.concat();
     let num_read = prompts.len();
     prompts.retain(|prompt| prompt.input_ids.len() <= data.max_prompt_tokens);
-    if !config.report.quiet {
+    if !quiet {
         for summary in summaries {
             say!("{summary}");
         }

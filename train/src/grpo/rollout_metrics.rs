@@ -68,6 +68,8 @@ impl RolloutMetrics {
 
 #[cfg(test)]
 mod tests {
+    use burn::prelude::Device;
+
     use super::*;
     use crate::reward::RewardsSection;
 
@@ -86,7 +88,7 @@ mod tests {
         };
         let completions = [1, 1, 1, 2].map(|len| completion(len, len == 2));
         let section: RewardsSection = toml::from_str("[[functions]]\nkind = \"answer\"").unwrap();
-        let rewards = Rewards::new(&section);
+        let rewards = Rewards::new(&section, &Device::flex()).unwrap();
         let found = metrics_of_groups(&judgement, &completions, 2).named(&rewards);
         let expected = [
             ("reward", 1.0),

@@ -121,12 +121,8 @@ impl GrpoStage {
             return Ok(None);
         };
         let rows: Vec<&PromptRow> = places.iter().map(|&at| &self.parts.prompts[at]).collect();
-        let judgement = judge(
-            &mut self.parts.rewards,
-            &self.parts.tokenizer,
-            &rows,
-            &completions,
-        )?;
+        let texts = texts_of(&self.parts.tokenizer, &rows, &completions);
+        let judgement = judge(&mut self.parts.rewards, &rows, &completions, &texts)?;
         let (section, grpo) = (&self.parts.rollout, &self.parts.grpo);
         let advantages = advantages(
             &judgement.totals,
@@ -182,15 +178,13 @@ impl GrpoStage {
     }
 }
 
-/// What answers are worth.
-pub(super) fn judge(
-    rewards: &mut Rewards,
+/// Answers as text, with the beginning that the template wrote of them and without their ends.
+pub(crate) fn texts_of(
     tokenizer: &Tokenizer,
     rows: &[&PromptRow],
     completions: &[Completion],
-) -> Result<Judgement, StageError> {
-    let texts: Vec<String> = rows
-        .iter()
+) -> Vec<String> {
+    rows.iter()
         .zip(completions)
         .map(|(row, completion)| {
             let said = match completion.ids.split_last() {
@@ -200,14 +194,24 @@ pub(super) fn judge(
             // Marks of thoughts may be special tokens, and rewards ask for them.
             format!("{}{}", row.opening, tokenizer.decode(said, false))
         })
-        .collect();
+        .collect()
+}
+
+/// What answers are worth.
+pub(crate) fn judge(
+    rewards: &mut Rewards,
+    rows: &[&PromptRow],
+    completions: &[Completion],
+    texts: &[String],
+) -> Result<Judgement, StageError> {
     let answers: Vec<Answered<'_>> = rows
         .iter()
         .zip(completions)
-        .zip(&texts)
+        .zip(texts)
         .map(|((row, completion), text)| Answered {
             prompt: &row.messages,
             expected: &row.expected,
+            other: &row.other,
             prompt_ids: &row.input_ids,
             completion_ids: &completion.ids,
             text,

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::loss::{LossOptions, PolicyTensors, StepSize, divergences, token_losses, token_weight};
 use super::micro_batch::{PackedCompletions, Sequence};
 use super::rollout_metrics::{RolloutMetrics, metrics_of_groups};
-use super::rollouts::{Answer, Rollout, judge};
+use super::rollouts::{Answer, Rollout, judge, texts_of};
 use crate::config::{GrpoSection, RolloutSection, RouterSection, TrainSection};
 use crate::loss::to_device;
 use crate::order::shuffled;
@@ -367,8 +367,8 @@ impl Stage for GrpoStage {
             ControlFlow::Continue(())
         })?;
         let completions = written.expect("nothing breaks it off");
-        let rewards = &mut self.parts.rewards;
-        let judgement = judge(rewards, &self.parts.tokenizer, &rows, &completions)?;
+        let texts = texts_of(&self.parts.tokenizer, &rows, &completions);
+        let judgement = judge(&mut self.parts.rewards, &rows, &completions, &texts)?;
         let metrics = metrics_of_groups(&judgement, &completions, 1).named(&self.parts.rewards);
         let of_held_out = |(name, _): &(&str, f64)| {
             !matches!(*name, "reward_std" | "frac_reward_zero_std" | "entropy")

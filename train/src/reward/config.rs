@@ -1,5 +1,7 @@
 //! `[rewards]`: which functions judge an answer, and how much each counts.
 
+use std::path::{Path, PathBuf};
+
 use documented::DocumentedFields;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -22,7 +24,9 @@ pub struct RewardConfig {
     /// last), "exact_match" (the row's answer and nothing else), "choice" (the row's letter),
     /// "regex", "think_format" (one think block, then the answer), "length" (within bounds),
     /// "language" (the share of its letters). What costs up to 1: "overlong" (too long),
-    /// "repetition" (the share of repeated n-grams). What a program decides: "command".
+    /// "repetition" (the share of repeated n-grams). What earns up to 1: "identity" (likeness to
+    /// the answer for who asks rather than for the other). What others decide: a trained "model", a
+    /// "command" or an endpoint ("http").
     pub kind: RewardKind,
     /// Factor of the function in the sum; negative for what is unwanted.
     #[serde(default = "default_weight")]
@@ -46,7 +50,14 @@ pub struct RewardConfig {
     /// "answer"} per line and writes a number per line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// Seconds that "command" may take for the answers of a rollout.
+    /// Folder of "model", as kindling reward_model left it.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub model: PathBuf,
+    /// Address of "http": it is sent {"prompts", "completions", "answers"}, a list each, and
+    /// replies with {"rewards": [..]}, a number for each answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// Seconds that "command" and "http" may take for the answers of a rollout.
     #[serde(
         default = "default_timeout",
         skip_serializing_if = "is_default_timeout"
@@ -76,8 +87,14 @@ pub enum RewardKind {
     Language,
     /// Repeated n-grams. Source: Yeo et al. 2025, arXiv:2502.03373, appendix C.2.
     Repetition,
+    /// The answer for who asks.
+    Identity,
     /// A program.
     Command,
+    /// An endpoint.
+    Http,
+    /// A trained head.
+    Model,
 }
 
 /// Language that an answer is to be in.
@@ -101,6 +118,10 @@ impl RewardLanguage {
     fn is_prompt(&self) -> bool {
         *self == Self::Prompt
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn default_weight() -> f64 {
@@ -139,6 +160,11 @@ fn is_default_timeout(secs: &f64) -> bool {
     secs.to_bits() == default_timeout().to_bits()
 }
 
+fn is_address(url: &str) -> bool {
+    let hosts = ["http://", "https://"].map(|scheme| url.strip_prefix(scheme));
+    hosts.into_iter().flatten().any(|host| !host.is_empty())
+}
+
 impl RewardConfig {
     /// A function with every option at its default.
     pub fn new(kind: RewardKind) -> Self {
@@ -151,6 +177,8 @@ impl RewardConfig {
             language: RewardLanguage::default(),
             ngram_size: default_ngram(),
             command: Vec::new(),
+            model: PathBuf::new(),
+            url: String::new(),
             timeout_secs: default_timeout(),
         }
     }
@@ -167,7 +195,10 @@ impl RewardConfig {
             RewardKind::Overlong => "overlong",
             RewardKind::Language => "language",
             RewardKind::Repetition => "repetition",
+            RewardKind::Identity => "identity",
             RewardKind::Command => "command",
+            RewardKind::Http => "http",
+            RewardKind::Model => "model",
         };
         name.to_owned()
     }
@@ -208,6 +239,14 @@ impl RewardConfig {
             RewardKind::Command if self.command.is_empty() => {
                 let expected = format!("a program for {name:?}");
                 return refuse("rewards.functions.command", "nothing".to_owned(), expected);
+            }
+            RewardKind::Model if is_empty(&self.model) => {
+                let expected = format!("a folder for {name:?}");
+                return refuse("rewards.functions.model", "nothing".to_owned(), expected);
+            }
+            RewardKind::Http if !is_address(&self.url) => {
+                let expected = format!("http:// or https:// and a host for {name:?}");
+                return refuse("rewards.functions.url", format!("{:?}", self.url), expected);
             }
             _ => {}
         }
@@ -251,6 +290,15 @@ mod tests {
         assert_eq!(
             refusal("[[functions]]\nkind = \"length\"\nmin_tokens = 3\nmax_tokens = 2"),
             "rewards.functions.max_tokens: found 2, expected at least 3 for \"length\""
+        );
+        assert_eq!(
+            refusal("[[functions]]\nkind = \"http\"\nurl = \"localhost\""),
+            "rewards.functions.url: found \"localhost\", expected http:// or https:// and a host \
+             for \"http\""
+        );
+        assert_eq!(
+            refusal("[[functions]]\nkind = \"model\""),
+            "rewards.functions.model: found nothing, expected a folder for \"model\""
         );
         let text = refusal("[[functions]]\nkind = \"regex\"\npattern = \"(\"");
         assert!(

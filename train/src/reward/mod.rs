@@ -5,15 +5,23 @@
 
 mod config;
 mod external;
+mod http;
+mod identity;
 mod judged;
 mod shape;
+mod trained;
 
 use std::path::PathBuf;
 
+use burn::prelude::Device;
 use dataset::Message;
 
 pub use config::{RewardConfig, RewardKind, RewardLanguage, RewardsSection};
 use external::Command;
+use http::Endpoint;
+use identity::identity_lead;
+use trained::Trained;
+pub use trained::{JudgeError, RewardJudge};
 
 /// An answer with all that its worth may depend on.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +30,8 @@ pub struct Answered<'a> {
     pub prompt: &'a [Message],
     /// What the row of the file answers.
     pub expected: &'a str,
+    /// What it answers another identity; nothing where answers do not depend on who asks.
+    pub other: &'a str,
     /// Tokens of the prompt.
     pub prompt_ids: &'a [u32],
     /// Tokens of the answer, the one that ends it included.
@@ -92,6 +102,24 @@ pub enum RewardError {
         /// What it said.
         stderr: String,
     },
+    /// An endpoint gives no rewards.
+    #[error("reward {name}: {url} gave no rewards")]
+    Endpoint {
+        /// Name of the function.
+        name: String,
+        /// The endpoint.
+        url: String,
+        /// What went wrong.
+        source: Box<ureq::Error>,
+    },
+    /// A model cannot judge.
+    #[error("reward {name}: no model to judge by")]
+    Judge {
+        /// Name of the function.
+        name: String,
+        /// What went wrong.
+        source: JudgeError,
+    },
     /// There are not as many rewards as answers.
     #[error("reward {name}: found {found} rewards, expected {expected}, one for each answer")]
     Count {
@@ -115,6 +143,7 @@ pub enum RewardError {
 }
 
 /// The functions of a config, each with its weight.
+#[derive(Default)]
 pub struct Rewards(Vec<Weighted>);
 
 struct Weighted {
@@ -134,20 +163,25 @@ pub struct Judgement {
 }
 
 impl Rewards {
-    /// The functions that a config asks for.
+    /// The functions that a config asks for, their models on this device.
+    ///
+    /// # Errors
+    ///
+    /// A model that cannot be loaded, or does not judge.
     ///
     /// # Panics
     ///
     /// If the config was not validated.
-    pub fn new(section: &RewardsSection) -> Self {
-        let mut rewards = Self(Vec::new());
+    pub fn new(section: &RewardsSection, device: &Device) -> Result<Self, RewardError> {
+        let mut rewards = Self::default();
         for config in &section.functions {
-            rewards = rewards.with(config.name(), config.weight, function_of(config));
+            let function = function_of(config, device)?;
+            rewards = rewards.with(config.name(), config.weight, function);
         }
-        rewards
+        Ok(rewards)
     }
 
-    /// Adds a function that a config cannot name, such as one with a model of its own.
+    /// Adds a function, also one that a config cannot name.
     #[must_use]
     pub fn with(mut self, name: String, weight: f64, function: Box<dyn Reward>) -> Self {
         let num_namesakes = self.0.iter().filter(|other| other.name == name).count();
@@ -224,10 +258,10 @@ where
     }
 }
 
-fn function_of(config: &RewardConfig) -> Box<dyn Reward> {
+fn function_of(config: &RewardConfig, device: &Device) -> Result<Box<dyn Reward>, RewardError> {
     let config = config.clone();
     let name = config.name();
-    match config.kind {
+    Ok(match config.kind {
         RewardKind::Answer => Box::new(PerAnswer(|answer: &Answered<'_>| {
             Ok(share(judged::is_right(answer)))
         })),
@@ -267,8 +301,13 @@ fn function_of(config: &RewardConfig) -> Box<dyn Reward> {
         RewardKind::Repetition => Box::new(PerAnswer(move |answer: &Answered<'_>| {
             Ok(shape::repetition(answer.completion_ids, config.ngram_size))
         })),
+        RewardKind::Identity => Box::new(PerAnswer(|answer: &Answered<'_>| {
+            Ok(identity_lead(answer.said(), answer.expected, answer.other))
+        })),
         RewardKind::Command => Box::new(Command::new(&config)),
-    }
+        RewardKind::Http => Box::new(Endpoint::new(&config)),
+        RewardKind::Model => Box::new(Trained::load(name, &config.model, device)?),
+    })
 }
 
 fn share(holds: bool) -> f64 {

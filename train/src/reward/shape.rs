@@ -132,6 +132,7 @@ mod tests {
             let answer = Answered {
                 prompt: &prompt,
                 expected: "",
+                other: "",
                 prompt_ids: &[],
                 completion_ids: &[],
                 text,

@@ -6,6 +6,7 @@ fn answered<'a>(prompt: &'a [Message], expected: &'a str, text: &'a str) -> Answ
     Answered {
         prompt,
         expected,
+        other: "",
         prompt_ids: &[1, 2],
         completion_ids: &[3, 4, 5],
         text,
@@ -15,7 +16,7 @@ fn answered<'a>(prompt: &'a [Message], expected: &'a str, text: &'a str) -> Answ
 fn rewards(text: &str) -> Rewards {
     let section: RewardsSection = toml::from_str(text).unwrap();
     section.validate().unwrap();
-    Rewards::new(&section)
+    Rewards::new(&section, &Device::flex()).unwrap()
 }
 
 fn judge(text: &str, answers: &[Answered<'_>]) -> Result<Judgement, RewardError> {
@@ -127,7 +128,7 @@ fn a_missing_reward_is_an_error() {
     );
     let of = |given: Vec<f64>| {
         let function = Box::new(Silent(given));
-        let mut rewards = Rewards(Vec::new()).with("model".to_owned(), 1.0, function);
+        let mut rewards = Rewards::default().with("model".to_owned(), 1.0, function);
         let answers = [answered(&[], "", ""), answered(&[], "", "")];
         rewards.judge(&answers).unwrap_err().to_string()
     };

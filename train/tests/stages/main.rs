@@ -4,7 +4,11 @@
 mod chat;
 mod distill;
 mod grpo;
+mod loyalty;
 mod preference;
+mod reject;
+mod reward;
+mod storm;
 mod world;
 
 use std::fs;

@@ -72,6 +72,16 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// Gives the two reserved ids other names, as in MiniMind v1's own files.
+    pub(crate) fn rename_reserved_tokens(&self) {
+        for name in ["tokenizer.json", "tokenizer_config.json"] {
+            let path = self.path("tokenizer").join(name);
+            let text = fs::read_to_string(&path).unwrap();
+            let text = text.replace("<|reserved_0|>", "<a>");
+            fs::write(&path, text.replace("<|reserved_1|>", "<b>")).unwrap();
+        }
+    }
+
     pub(crate) fn pretrain_config(&self) -> PretrainConfig {
         let mut config = PretrainConfig::default();
         config.model.config = self.path("model.json");
