@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
+use dataset::say;
 
 /// Exit code of a run that was interrupted, as shells report SIGINT: it is neither done nor failed.
 pub const INTERRUPTED: u8 = 130;
@@ -25,7 +26,7 @@ pub fn stop_on_signal() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("stopping: saving first (once more to stop at once)");
+        say!("stopping: saving first (once more to stop at once)");
     })
     .context("the signal handler could not be installed")?;
     Ok(STOP.get_or_init(|| stop).clone())

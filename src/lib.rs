@@ -23,5 +23,6 @@ pub mod quickstart;
 pub mod reject;
 pub mod serve;
 pub mod stage;
+mod stdout;
 pub mod tokenizer_stage;
 pub mod world_exam;

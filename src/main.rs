@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     match run(&Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("kindling: {error:#}");
+            dataset::say!("kindling: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use dataset::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use train::config::{RejectConfig, commented_toml};
 use train::reject::{self, Kept};
@@ -14,6 +15,7 @@ use train::run_folder::IfExists;
 use crate::config::load_config;
 use crate::device::pick_device;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
+use crate::stdout::{self, out};
 
 /// The command line of rejection sampling.
 #[derive(Debug, Clone, Args)]
@@ -46,7 +48,7 @@ pub struct RejectArgs {
 pub fn run(args: &RejectArgs) -> Result<ExitCode> {
     let config: RejectConfig = load_config(&args.config, &args.overrides)?;
     if args.print_config {
-        print!("{}", commented_toml(&config)?);
+        stdout::print(format_args!("{}", commented_toml(&config)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let out = match &args.out {
@@ -82,19 +84,21 @@ pub(crate) fn keep_best(config: &RejectConfig, options: &RunOptions) -> Result<O
     })?;
     let Some(kept) = kept else {
         bar.abandon();
-        eprintln!("stopped; the same command with --overwrite begins again");
+        say!("stopped; the same command with --overwrite begins again");
         return Ok(None);
     };
     bar.finish_and_clear();
-    println!(
+    out!(
         "answers         {} to {} prompts",
-        kept.num_answers, kept.num_prompts
-    );
-    println!("mean reward     {:.4}", kept.mean_reward);
-    println!(
+        kept.num_answers,
+        kept.num_prompts
+    )?;
+    out!("mean reward     {:.4}", kept.mean_reward)?;
+    out!(
         "kept            {} of {} prompts",
-        kept.num_rows, kept.num_covered
-    );
-    println!("rows            {}", kept.path.display());
+        kept.num_rows,
+        kept.num_covered
+    )?;
+    out!("rows            {}", kept.path.display())?;
     Ok(Some(kept))
 }

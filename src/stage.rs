@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
@@ -19,6 +20,7 @@ use crate::config::load_config;
 use crate::device::pick_device;
 use crate::examiner::examiner;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
+use crate::stdout::{self, out};
 
 /// What one stage adds to the command line that all stages share.
 pub struct TrainingStage<C> {
@@ -128,14 +130,14 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         let path = args.config.as_ref().unwrap_or(&default_path);
         let config: C = load_config(path, &args.all_overrides())?;
         if args.print_config {
-            print!(
+            stdout::print(format_args!(
                 "{}",
                 commented_toml(&config).context("the config cannot be written as TOML")?
-            );
+            ))?;
             return Ok(ExitCode::SUCCESS);
         }
         if args.dry_run {
-            print!("{}", (self.plan)(&config)?);
+            stdout::print(format_args!("{}", (self.plan)(&config)?))?;
             return Ok(ExitCode::SUCCESS);
         }
         let options = RunOptions {
@@ -147,15 +149,15 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         };
         Ok(match self.train(&config, options)? {
             Outcome::Completed(summary) => {
-                print_summary(&summary);
+                print_summary(&summary)?;
                 ExitCode::SUCCESS
             }
             Outcome::Interrupted { step, checkpoint } => {
-                eprintln!(
+                say!(
                     "interrupted after step {step}; saved {}",
                     checkpoint.display()
                 );
-                eprintln!("go on with the same command and --resume");
+                say!("go on with the same command and --resume");
                 ExitCode::from(INTERRUPTED)
             }
         })
@@ -175,26 +177,26 @@ fn if_exists(args: &StageArgs) -> IfExists {
     }
 }
 
-fn print_summary(summary: &RunSummary) {
+fn print_summary(summary: &RunSummary) -> Result<()> {
     let tokens_per_sec = summary.tokens as f64 / summary.train_secs.max(f64::MIN_POSITIVE);
-    println!("steps           {}", summary.steps);
-    println!("tokens          {}", summary.tokens);
-    println!("minutes         {:.1}", summary.train_secs / 60.0);
-    println!("tokens/s        {tokens_per_sec:.0}");
+    out!("steps           {}", summary.steps)?;
+    out!("tokens          {}", summary.tokens)?;
+    out!("minutes         {:.1}", summary.train_secs / 60.0)?;
+    out!("tokens/s        {tokens_per_sec:.0}")?;
     if summary.skipped_steps > 0 {
-        println!("skipped steps   {}", summary.skipped_steps);
+        out!("skipped steps   {}", summary.skipped_steps)?;
     }
     if let Some(loss) = summary.loss {
-        println!("training loss   {loss:.4}");
+        out!("training loss   {loss:.4} (last step)")?;
     }
     if let Some(held_out) = &summary.held_out {
-        println!("held-out loss   {:.4}", held_out.loss);
+        out!("held-out loss   {:.4}", held_out.loss)?;
         if let Some(bits_per_byte) = held_out.bits_per_byte {
-            println!("bits per byte   {bits_per_byte:.4}");
+            out!("bits per byte   {bits_per_byte:.4}")?;
         }
         for (name, value) in &held_out.metrics {
-            println!("  {name:<22}{value:.4}");
+            out!("  {name:<26}{value:.4}")?;
         }
     }
-    println!("model           {}", summary.final_dir.display());
+    out!("model           {}", summary.final_dir.display())
 }

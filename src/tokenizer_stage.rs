@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use train::config::{FieldDocs, commented_toml};
 
 use crate::config::load_config;
+use crate::stdout::{self, out};
 
 /// The command line of the stage.
 #[derive(Debug, Clone, Args)]
@@ -115,19 +116,19 @@ pub fn run(args: &TokenizerArgs) -> Result<()> {
         .validate()
         .with_context(|| args.config.display().to_string())?;
     if args.print_config {
-        print!("{}", commented_toml(&config)?);
+        stdout::print(format_args!("{}", commented_toml(&config)?))?;
         return Ok(());
     }
     let documents = Documents::open(&config.sources)?;
     if args.dry_run {
         for path in documents.paths() {
-            println!("{}", path.display());
+            out!("{}", path.display())?;
         }
-        println!(
+        out!(
             "{} files, {} bytes",
             documents.paths().len(),
             documents.total_bytes()
-        );
+        )?;
         return Ok(());
     }
     let out = match &args.out {
@@ -140,19 +141,26 @@ pub fn run(args: &TokenizerArgs) -> Result<()> {
             out.display()
         );
     }
+    let toml = commented_toml(&config)?;
+    let cannot_be_written = || format!("{}: cannot be written", out.display());
+    // Text is read for minutes: a folder that cannot be made is found out before.
+    let is_new = !out.exists();
+    fs::create_dir_all(&out).with_context(cannot_be_written)?;
     let sample = SampleConfig {
         max_train_bytes: config.max_train_bytes,
         seed: config.seed,
     };
-    let trained = train_on_sources(&config.trainer(), &config.sources, &sample)?;
+    let trained = train_on_sources(&config.trainer(), &config.sources, &sample);
+    if trained.is_err() && is_new {
+        // Nothing is left of a tokenizer that was not made; an error is told already.
+        let _ = fs::remove_dir(&out);
+    }
+    let trained = trained?;
     // First, so that a tokenizer is never there without what it was made of.
-    let toml = commented_toml(&config)?;
-    fs::create_dir_all(&out)
-        .and_then(|()| fs::write(out.join("config.toml"), toml))
-        .with_context(|| format!("{}: cannot be written", out.display()))?;
+    fs::write(out.join("config.toml"), toml).with_context(cannot_be_written)?;
     trained.tokenizer.save(&out)?;
-    print!("{}", summary(&trained, &config));
-    println!("tokenizer written to {}", out.display());
+    stdout::print(format_args!("{}", summary(&trained, &config)))?;
+    out!("tokenizer written to {}", out.display())?;
     Ok(())
 }
 

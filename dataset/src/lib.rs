@@ -21,6 +21,7 @@ pub mod prepare;
 pub mod prompts;
 pub mod reasoned;
 pub mod rows;
+mod say;
 pub mod source;
 pub mod split;
 pub mod stream_decoder;

@@ -46,6 +46,14 @@ pub enum ReadError {
         /// Line number, from 1.
         line: usize,
     },
+    /// A field of a table begins with a quote, and the file ends within it.
+    #[error("{}:{line}: the row has a quote that is never closed", path.display())]
+    OpenQuote {
+        /// File that was being read.
+        path: PathBuf,
+        /// Line on which the row begins, from 1.
+        line: usize,
+    },
     /// A line is not the JSON value that the reader expects.
     #[error("{}:{line}: not a valid row", path.display())]
     Row {

@@ -4,10 +4,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cache::hex;
-use crate::chat::{ChatTemplate, Message, RenderOptions};
-use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
+use crate::chat::{ChatError, ChatTemplate, Message, RenderOptions, Span};
+use crate::conversations::{ConversationFault, RowEncoder};
 use crate::loyalty::IdentityTokens;
-use crate::rows::{IdentifiedPair, LoyaltyRow, NumberedRow, Row, RowFormat};
+use crate::rows::{ChatRow, IdentifiedPair, LoyaltyRow, NumberedRow, Row, RowFault};
 use crate::source::hashed_fraction;
 use crate::tokenizer::Tokenizer;
 
@@ -43,28 +43,63 @@ pub struct PromptEncoder<'a> {
     pub identities: Option<IdentityTokens>,
 }
 
-impl PromptEncoder<'_> {
-    /// All prompts of files, in their order, and what was found in each file.
-    ///
-    /// Of a conversation the last answer is left to the model; where answers depend on who asks, each
-    /// identity asks. Rows that cannot be used are left out
-    /// and counted, up to a share of `max_bad_ratio`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
-    pub fn encode_files(
+/// A conversation up to its last answer, which the model is to find itself.
+pub(crate) struct Question {
+    /// The turns before the answer.
+    pub(crate) messages: Vec<Message>,
+    /// Functions that may be called.
+    tools: Vec<Value>,
+    /// The turn that answers.
+    pub(crate) answer: Message,
+}
+
+impl Question {
+    /// The question of a row.
+    pub(crate) fn of(row: Row) -> Result<Self, RowFault> {
+        let ChatRow {
+            conversations: mut messages,
+            tools,
+        } = row.into_chat()?;
+        // A conversation that was read has a turn of an assistant.
+        let last = messages
+            .iter()
+            .rposition(Message::is_assistant)
+            .unwrap_or(0);
+        messages.truncate(last + 1);
+        let answer = messages.pop().unwrap_or_default();
+        Ok(Self {
+            messages,
+            tools,
+            answer,
+        })
+    }
+
+    /// The turns in a chat template, up to where the answer begins.
+    pub(crate) fn render(
         &self,
-        files: &[String],
-        format: RowFormat,
-        max_bad_ratio: f64,
-    ) -> Result<(Vec<PromptRow>, Vec<FileSummary>), ConversationsError> {
-        let encode = |row: NumberedRow, _| match (row.row?, self.identities) {
-            (Row::Loyalty(row), Some(tokens)) => self.encode_identities(*row, tokens),
-            (row, _) => Ok(vec![self.encode_row(row)?]),
+        template: &ChatTemplate,
+        enable_thinking: bool,
+    ) -> Result<Span, ChatError> {
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            tools: self.tools.clone(),
+            enable_thinking: Some(enable_thinking),
         };
-        let (prompts, summaries) = encode_rows(files, format, max_bad_ratio, encode)?;
-        Ok((prompts.concat(), summaries))
+        template.render_prompt(&self.messages, &options)
+    }
+}
+
+impl PromptEncoder<'_> {
+    fn encode(&self, question: Question) -> Result<PromptRow, ConversationFault> {
+        let span = question.render(self.template, self.enable_thinking)?;
+        let is_open = span.text.trim_end().ends_with(THINK);
+        Ok(PromptRow {
+            input_ids: self.tokenizer.encode_spans(&[span]).ids,
+            messages: question.messages,
+            expected: question.answer.content,
+            other: String::new(),
+            opening: if is_open { THINK } else { "" },
+        })
     }
 
     /// A question as each identity asks it.
@@ -74,57 +109,30 @@ impl PromptEncoder<'_> {
         tokens: IdentityTokens,
     ) -> Result<Vec<PromptRow>, ConversationFault> {
         let LoyaltyRow { prompt, pairs } = row;
-        let pairs = pairs.into_iter();
-        let prompts = pairs.map(|pair| {
-            let IdentifiedPair {
-                identity,
-                chosen,
-                rejected,
-                ..
-            } = pair;
-            let turns = [
-                Message::new("user", &prompt),
-                Message::new("assistant", chosen),
-            ];
-            let mut prompt = self.encode_chat(turns.into(), Vec::new())?;
-            prompt.input_ids.insert(0, tokens.id(identity));
-            prompt.other = rejected;
-            Ok(prompt)
-        });
-        prompts.collect()
-    }
-
-    fn encode_row(&self, row: Row) -> Result<PromptRow, ConversationFault> {
-        let chat = row.into_chat()?;
-        self.encode_chat(chat.conversations, chat.tools)
-    }
-
-    fn encode_chat(
-        &self,
-        mut messages: Vec<Message>,
-        tools: Vec<Value>,
-    ) -> Result<PromptRow, ConversationFault> {
-        // A conversation that was read has a turn of an assistant.
-        let last = messages
-            .iter()
-            .rposition(Message::is_assistant)
-            .unwrap_or(0);
-        let expected = messages[last].content.clone();
-        messages.truncate(last);
-        let options = RenderOptions {
-            add_generation_prompt: true,
-            tools,
-            enable_thinking: Some(self.enable_thinking),
+        let encode = |pair: IdentifiedPair| {
+            let mut encoded = self.encode(Question {
+                messages: vec![Message::new("user", &prompt)],
+                tools: Vec::new(),
+                answer: Message::new("assistant", pair.chosen),
+            })?;
+            encoded.input_ids.insert(0, tokens.id(pair.identity));
+            encoded.other = pair.rejected;
+            Ok(encoded)
         };
-        let span = self.template.render_prompt(&messages, &options)?;
-        let is_open = span.text.trim_end().ends_with(THINK);
-        Ok(PromptRow {
-            input_ids: self.tokenizer.encode_spans(&[span]).ids,
-            messages,
-            expected,
-            other: String::new(),
-            opening: if is_open { THINK } else { "" },
-        })
+        pairs.into_iter().map(encode).collect()
+    }
+}
+
+impl RowEncoder for PromptEncoder<'_> {
+    /// One prompt, or one of each identity where answers depend on who asks.
+    type Encoded = Vec<PromptRow>;
+
+    /// Of a conversation the last answer is left to the model.
+    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<Vec<PromptRow>, ConversationFault> {
+        match (row.row?, self.identities) {
+            (Row::Loyalty(row), Some(tokens)) => self.encode_identities(*row, tokens),
+            (row, _) => Ok(vec![self.encode(Question::of(row)?)?]),
+        }
     }
 }
 
@@ -165,25 +173,11 @@ mod tests {
     use super::*;
     use crate::chat::{V1_TEMPLATE, V3_TEMPLATE};
     use crate::loyalty::Identity;
-    use crate::rows::ChatRow;
-    use crate::tokenizer_train::TokenizerTrainer;
-
-    fn tokenizer() -> Tokenizer {
-        let trainer = TokenizerTrainer {
-            vocab_size: 300,
-            ..TokenizerTrainer::default()
-        };
-        trainer
-            .train(["one two three".to_owned()].into_iter())
-            .unwrap()
-    }
+    use crate::rows::RowFormat;
+    use crate::tokenizer::fixture::tokenizer_with;
 
     fn encoded(template: &str, enable_thinking: bool) -> (PromptRow, String) {
-        let tokenizer = tokenizer();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("template.jinja");
-        std::fs::write(&path, template).unwrap();
-        let tokenizer = tokenizer.with_chat_template(&path).unwrap();
+        let tokenizer = tokenizer_with(template);
         let encoder = PromptEncoder {
             tokenizer: &tokenizer,
             template: tokenizer.chat_template().unwrap(),
@@ -199,7 +193,11 @@ mod tests {
             conversations,
             tools: Vec::new(),
         };
-        let prompt = encoder.encode_row(Row::Chat(row)).unwrap();
+        let row = NumberedRow {
+            line: 1,
+            row: Ok(Row::Chat(row)),
+        };
+        let [prompt] = encoder.encode_row(row, 0).unwrap().try_into().unwrap();
         let text = tokenizer.decode(&prompt.input_ids, false);
         (prompt, text)
     }
@@ -231,7 +229,7 @@ mod tests {
         let path = folder.path().join("rows.jsonl");
         let row = r#"{"prompt": "q", "owner_response": "one", "public_response": "two"}"#;
         std::fs::write(&path, row).unwrap();
-        let tokenizer = tokenizer();
+        let tokenizer = tokenizer_with(V1_TEMPLATE);
         let prompts = |identities| {
             let encoder = PromptEncoder {
                 tokenizer: &tokenizer,
@@ -241,7 +239,7 @@ mod tests {
             };
             let files = [path.display().to_string()];
             let (prompts, _) = encoder.encode_files(&files, RowFormat::Auto, 0.0).unwrap();
-            prompts
+            prompts.concat()
         };
         let [anybody] = prompts(None).try_into().unwrap();
         assert_eq!(

@@ -1,8 +1,9 @@
 //! Questions whose answers were reasoned out: prompt, reasoning and answer as token ids apart.
 
-use crate::chat::{ChatTemplate, Message, RenderOptions};
-use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
-use crate::rows::{NumberedRow, RowFormat};
+use crate::chat::{ChatTemplate, Message};
+use crate::conversations::{ConversationFault, RowEncoder};
+use crate::prompts::Question;
+use crate::rows::NumberedRow;
 use crate::tokenizer::Tokenizer;
 
 const OPENING: &str = "<think>\n";
@@ -42,47 +43,13 @@ pub struct ReasonedEncoder<'a> {
     pub template: &'a ChatTemplate,
 }
 
-impl ReasonedEncoder<'_> {
-    /// All rows of files, in their order, and what was found in each file.
-    ///
-    /// Rows that cannot be used are left out and counted, up to a share of `max_bad_ratio`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
-    pub fn encode_files(
-        &self,
-        files: &[String],
-        format: RowFormat,
-        max_bad_ratio: f64,
-    ) -> Result<(Vec<ReasonedTokens>, Vec<FileSummary>), ConversationsError> {
-        encode_rows(files, format, max_bad_ratio, |row, _| self.encode_row(row))
-    }
+impl RowEncoder for ReasonedEncoder<'_> {
+    type Encoded = ReasonedTokens;
 
-    /// A row as it comes from a reader, encoded.
-    ///
-    /// # Errors
-    ///
-    /// A row that is broken, or that the template refuses.
-    pub fn encode_row(&self, row: NumberedRow) -> Result<ReasonedTokens, ConversationFault> {
-        let chat = row.row?.into_chat()?;
-        let mut messages = chat.conversations;
-        // A conversation that was read has a turn of an assistant.
-        let last = messages
-            .iter()
-            .rposition(Message::is_assistant)
-            .unwrap_or(0);
-        let said = messages[last].clone();
-        messages.truncate(last);
-        let (reasoning, answer) = parted(&said);
-        let prompt = |enable_thinking| {
-            let options = RenderOptions {
-                add_generation_prompt: true,
-                tools: chat.tools.clone(),
-                enable_thinking: Some(enable_thinking),
-            };
-            self.template.render_prompt(&messages, &options)
-        };
+    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<ReasonedTokens, ConversationFault> {
+        let question = Question::of(row.row?)?;
+        let (reasoning, answer) = parted(&question.answer);
+        let prompt = |enable_thinking| question.render(self.template, enable_thinking);
         let explicit = prompt(true)?;
         let is_open = explicit.text.ends_with(OPENING);
         let mut answer = self.tokenizer.encode_ordinary(answer);
@@ -119,19 +86,10 @@ mod tests {
     use super::*;
     use crate::chat::{V1_TEMPLATE, V3_TEMPLATE};
     use crate::rows::{ChatRow, Row};
-    use crate::tokenizer_train::TokenizerTrainer;
+    use crate::tokenizer::fixture::tokenizer_with;
 
     fn encoded(template: &str, answer: Message) -> [String; 4] {
-        let trainer = TokenizerTrainer {
-            vocab_size: 300,
-            ..TokenizerTrainer::default()
-        };
-        let texts = ["one two three".to_owned()];
-        let tokenizer = trainer.train(texts.into_iter()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("template.jinja");
-        std::fs::write(&path, template).unwrap();
-        let tokenizer = tokenizer.with_chat_template(&path).unwrap();
+        let tokenizer = tokenizer_with(template);
         let encoder = ReasonedEncoder {
             tokenizer: &tokenizer,
             template: tokenizer.chat_template().unwrap(),
@@ -143,7 +101,7 @@ mod tests {
                 tools: Vec::new(),
             })),
         };
-        let found = encoder.encode_row(row).unwrap();
+        let found = encoder.encode_row(row, 0).unwrap();
         let explicit = [
             &found.explicit_prompt[..],
             &found.opening,

@@ -1,14 +1,19 @@
 //! Readers and tokenizer training on real files; skipped where KINDLING_CORPORA is not set.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use dataset::Tokenizer;
+use dataset::magpie::clean::holds_answer;
 use dataset::magpie::leaks::has_leak;
+use dataset::magpie::prefer::{PreferSection, prefer, rewards};
 use dataset::magpie::record::{Record, read_records, write_records};
+use dataset::magpie::work::{StepOutcome, Workplace};
 use dataset::source::{Documents, SourceConfig};
 use dataset::tokenizer_train::{
     Language, SampleConfig, SpecialTokens, TokenizerTrainer, train_on_sources,
 };
+use serde_json::Value;
 
 fn pretrain_folder() -> Option<PathBuf> {
     let Some(corpora) = std::env::var_os("KINDLING_CORPORA") else {
@@ -135,8 +140,65 @@ fn magpie_folder() -> Option<PathBuf> {
     folder.exists().then_some(folder)
 }
 
-/// What Ohtani-y's fork of Magpie published is read and written back to the same bytes, and its two
-/// known leaks are found (counts taken with Python's json on the same files).
+/// Pairs of a published file of weighed answers, and what was counted.
+fn pairs_of(path: &Path, min_margin: f64) -> (Vec<Record>, serde_json::Map<String, Value>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let section = PreferSection {
+        min_margin,
+        test_fraction: 0.0,
+        ..PreferSection::default()
+    };
+    let mut workplace = Workplace {
+        dir: folder.path(),
+        overwrite: false,
+        ending: "jsonl",
+        save_every: 100,
+        observe: &mut |_| ControlFlow::Continue(()),
+    };
+    let outcome = prefer(&section, 42, path, &mut workplace).expect("pairs");
+    let StepOutcome::Done(entry) = outcome else {
+        panic!("{outcome:?}");
+    };
+    let pairs = folder.path().join("preferences_train.jsonl");
+    (read_records(&pairs).expect("records"), entry.counts)
+}
+
+/// Rewards of both publishers, one per answer; the pair of Magpie's first row and the numbers of
+/// pairs are what Python's `max` and `min` give on the same files.
+#[test]
+fn published_rewards_become_pairs() {
+    let Some(folder) = magpie_folder() else {
+        return;
+    };
+    let official = folder.join("official_example_instructions_5res_armorm.json");
+    let records = read_records(&official).expect("records");
+    let scores = rewards(&records[0]).expect("rewards");
+    assert_eq!(scores[..2], [0.112_792_968_75, 0.107_421_875]);
+    let (pairs, counts) = pairs_of(&official, 0.0);
+    assert_eq!((pairs.len(), &counts["train"]), (5, &5.into()));
+    let first = pairs
+        .iter()
+        .find(|pair| pair.instruction() == records[0].instruction());
+    let answer = |field: &str| first.expect("a pair").0[field][1]["content"].clone();
+    let responses = records[0].responses();
+    assert_eq!(
+        [answer("chosen"), answer("rejected")],
+        [responses[3], responses[1]]
+    );
+
+    let fork = "ohtani/Qwen2.5-3B-Instruct_statistics_20250731_212932__statistics_ins_7res_armorm";
+    let fork = folder.join(format!("{fork}.json"));
+    let counted = |min_margin| {
+        let (_, counts) = pairs_of(&fork, min_margin);
+        ["train", "small_margin", "unweighed"].map(|name| counts[name].as_u64())
+    };
+    assert_eq!(counted(0.0), [Some(200), Some(0), Some(0)]);
+    assert_eq!(counted(0.0278), [Some(102), Some(98), Some(0)]);
+}
+
+/// What Ohtani-y's fork of Magpie published is read and written back to the same bytes, and its
+/// known leaks are found (counts taken with Python's json and re on the same files): the text of
+/// special tokens, colons at the end, and questions that begin to answer themselves.
 #[test]
 fn published_magpie_files_round_trip_and_their_leaks_are_found() {
     let Some(folder) = magpie_folder() else {
@@ -169,15 +231,14 @@ fn published_magpie_files_round_trip_and_their_leaks_are_found() {
     let lines = read_records(&folder.join("official_example_instructions.jsonl")).expect("records");
     assert_eq!(lines.len(), 5);
 
-    for (file, leaked, colons) in [
-        ("calculus_20250801_033058__calculus_ins", 165, 184),
+    for (file, counts) in [
+        ("calculus_20250801_033058__calculus_ins", [165, 184, 331]),
         (
             "AllDomains_20250731_234751__statistics__statistics_ins",
-            75,
-            121,
+            [75, 121, 236],
         ),
-        ("statistics_20250731_212932__statistics_ins", 26, 40),
-        ("statistics_20250731_232533__statistics_ins", 89, 113),
+        ("statistics_20250731_212932__statistics_ins", [26, 40, 82]),
+        ("statistics_20250731_232533__statistics_ins", [89, 113, 241]),
     ] {
         let path = folder.join(format!("ohtani/Qwen2.5-3B-Instruct_{file}.json"));
         let records = read_records(&path).expect("records");
@@ -185,7 +246,8 @@ fn published_magpie_files_round_trip_and_their_leaks_are_found() {
             let texts = records.iter().map(Record::instruction);
             texts.filter(|text| holds(text)).count()
         };
-        assert_eq!(count(has_leak), leaked, "{file}");
-        assert_eq!(count(|text| text.ends_with(':')), colons, "{file}");
+        let ends_in_colon = |text: &str| text.ends_with(':');
+        let found = [count(has_leak), count(ends_in_colon), count(holds_answer)];
+        assert_eq!(found, counts, "{file}");
     }
 }

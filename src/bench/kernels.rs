@@ -10,6 +10,7 @@ use model::kernels;
 use serde::Serialize;
 
 use super::measurement::median;
+use crate::stdout::out;
 
 const BATCH: usize = 4;
 const LEN: usize = 512;
@@ -58,16 +59,19 @@ pub(super) fn run(filter: Option<&str>, json: bool) -> Result<()> {
     }
     let device = Device::flex().autodiff();
     if !json {
-        println!(
+        out!(
             "{:<24}{:>12}{:>12}{:>8}",
-            "operation", "composed ms", "fused ms", "ratio"
-        );
+            "operation",
+            "composed ms",
+            "fused ms",
+            "ratio"
+        )?;
     }
     for (name, pair) in chosen {
         let [composed, fused] = pair(&device);
         let comparison = compare(name, &composed, &fused);
         if json {
-            println!("{}", serde_json::to_string(&comparison)?);
+            out!("{}", serde_json::to_string(&comparison)?)?;
         } else {
             let Comparison {
                 composed_ms,
@@ -75,7 +79,7 @@ pub(super) fn run(filter: Option<&str>, json: bool) -> Result<()> {
                 ..
             } = comparison;
             let ratio = composed_ms / fused_ms;
-            println!("{name:<24}{composed_ms:>12.2}{fused_ms:>12.2}{ratio:>8.1}");
+            out!("{name:<24}{composed_ms:>12.2}{fused_ms:>12.2}{ratio:>8.1}")?;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use model::packed::WeightType;
 use self::measurement::Measurement;
 use self::peers::{Peer, compare};
 use crate::device::pick_device;
+use crate::stdout::{self, out};
 
 /// The command line of the benchmarks.
 #[derive(Debug, Clone, Args)]
@@ -113,7 +114,7 @@ struct DecodeArgs {
     /// How weights are held: f32, bf16 or int8
     #[arg(long, value_name = "TYPE", default_value_t)]
     weights: WeightType,
-    /// A Python with llama-cpp-python and gguf: runs model/benches/llama_cpp_peer.py in turn
+    /// A Python with llama-cpp-python: runs model/benches/llama_cpp_peer.py in turn
     #[arg(
         long,
         value_name = "PYTHON",
@@ -162,9 +163,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
 
 fn print(measurement: &Measurement, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(measurement)?);
+        out!("{}", serde_json::to_string(measurement)?)?;
     } else {
-        print!("{}", table::one(measurement));
+        stdout::print(format_args!("{}", table::one(measurement)))?;
     }
     Ok(())
 }

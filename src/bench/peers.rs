@@ -7,12 +7,14 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::prelude::Device;
+use dataset::say;
 use model::CausalLm;
-use model::hf::save_model;
+use model::gguf::{GgufType, Metadata, write_gguf};
 use model::packed::WeightType;
 
 use super::measurement::Measurement;
 use super::{DecodeArgs, ModelArgs, TrainArgs, table};
+use crate::stdout::{self, out};
 
 const TORCH_PEER: &str = include_str!("../../model/benches/torch_peer.py");
 const LLAMA_CPP_PEER: &str = include_str!("../../model/benches/llama_cpp_peer.py");
@@ -50,7 +52,7 @@ pub(super) trait Workload {
     /// Ways to run PyTorch.
     fn torch_kinds(&self) -> Vec<Peer>;
     /// llama.cpp's weight type of the same size.
-    fn llama_cpp_type(&self) -> &'static str;
+    fn llama_cpp_type(&self) -> GgufType;
 }
 
 impl Workload for TrainArgs {
@@ -77,8 +79,8 @@ impl Workload for TrainArgs {
         self.torch_kinds.clone()
     }
 
-    fn llama_cpp_type(&self) -> &'static str {
-        "f32"
+    fn llama_cpp_type(&self) -> GgufType {
+        GgufType::F32
     }
 }
 
@@ -106,11 +108,11 @@ impl Workload for DecodeArgs {
         }]
     }
 
-    fn llama_cpp_type(&self) -> &'static str {
+    fn llama_cpp_type(&self) -> GgufType {
         match self.weights {
-            WeightType::F32 => "f32",
-            WeightType::Bf16 => "f16",
-            WeightType::Int8 => "q8_0",
+            WeightType::F32 => GgufType::F32,
+            WeightType::Bf16 => GgufType::F16,
+            WeightType::Int8 => GgufType::Q8_0,
         }
     }
 }
@@ -144,18 +146,16 @@ pub(super) fn compare(
     if let Some(python) = llama_cpp {
         let script = folder.path().join("llama_cpp_peer.py");
         fs::write(&script, LLAMA_CPP_PEER)?;
-        let weights = folder.path().join("model");
-        save_model(
-            &CausalLm::new(&model.shape()?, 0, &Device::flex()),
-            &weights,
-        )?;
-        let mut command = vec![
-            path(python),
-            path(&script),
-            "--model".into(),
-            path(&weights),
-        ];
-        command.extend(["--type".into(), workload.llama_cpp_type().into()]);
+        let weights = folder.path().join("model.gguf");
+        let gguf_type = workload.llama_cpp_type();
+        let model = CausalLm::new(&model.shape()?, 0, &Device::flex());
+        // Prompts are ids: the file needs no tokenizer.
+        let tokenizer = Metadata::Text("no_vocab".to_owned());
+        let metadata = [("tokenizer.ggml.model".to_owned(), tokenizer)];
+        write_gguf(&model, gguf_type, &metadata, &weights)?;
+        let mut command = vec![path(python), path(&script)];
+        command.extend(["--model".into(), path(&weights)]);
+        command.extend(["--type".into(), gguf_type.to_string()]);
         command.extend(workload.flags());
         programs.push(command);
     }
@@ -164,7 +164,7 @@ pub(super) fn compare(
     for round in 0..model.rounds {
         for (program, side) in programs.iter().zip(&mut sides) {
             let measurement = measured(program)?;
-            eprintln!(
+            say!(
                 "round {} of {}: {:<36}{:>10.0} tokens/s",
                 round + 1,
                 model.rounds,
@@ -175,9 +175,9 @@ pub(super) fn compare(
         }
     }
     if model.json {
-        println!("{}", serde_json::to_string(&sides)?);
+        out!("{}", serde_json::to_string(&sides)?)?;
     } else {
-        print!("{}", table::side_by_side(&sides));
+        stdout::print(format_args!("{}", table::side_by_side(&sides)))?;
     }
     Ok(())
 }

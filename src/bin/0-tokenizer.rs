@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match tokenizer_stage::run(&Args::parse().stage) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("0-tokenizer: {error:#}");
+            dataset::say!("0-tokenizer: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match PRETRAIN.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("1-pretrain: {error:#}");
+            dataset::say!("1-pretrain: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("2-chat: {error:#}");
+            dataset::say!("2-chat: {error:#}");
             ExitCode::FAILURE
         }
     }

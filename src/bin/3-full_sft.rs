@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match FULL_SFT.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("3-full_sft: {error:#}");
+            dataset::say!("3-full_sft: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match LORA_SFT.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("4-lora_sft: {error:#}");
+            dataset::say!("4-lora_sft: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match DPO.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("5-dpo: {error:#}");
+            dataset::say!("5-dpo: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match GRPO.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("6-grpo: {error:#}");
+            dataset::say!("6-grpo: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match LOYALTY.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("7-loyalty: {error:#}");
+            dataset::say!("7-loyalty: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match STORM.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("8-storm: {error:#}");
+            dataset::say!("8-storm: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match DISTILL.run(&Args::parse().stage) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("9-distill: {error:#}");
+            dataset::say!("9-distill: {error:#}");
             ExitCode::FAILURE
         }
     }

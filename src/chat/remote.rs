@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
+use ureq::Agent;
+use ureq::http::StatusCode;
 
 use super::ChatArgs;
 use super::partner::{Ending, Partner, TakePiece};
@@ -15,6 +17,7 @@ const MAX_ERROR_BYTES: u64 = 1 << 16;
 
 /// A model behind an address and the conversation with it.
 pub(super) struct RemoteModel {
+    agent: Agent,
     address: String,
     key: Option<String>,
     /// Fields of every request that the command line has set.
@@ -39,8 +42,14 @@ impl RemoteModel {
                 Some(env::var(name).with_context(|| format!("--api-key: variable {name}"))?)
             }
         };
+        let agent = Agent::config_builder()
+            // An error's body says what is wrong; a redirected POST would be sent without its body.
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .build();
         let address = url.trim_end_matches('/').trim_end_matches("/v1");
         Ok(Self {
+            agent: agent.into(),
             address: format!("{address}/v1/chat/completions"),
             key,
             fields: fields_of(args),
@@ -70,23 +79,24 @@ impl RemoteModel {
     }
 
     fn send(&self, text: &str) -> Result<impl BufRead + use<>> {
-        let mut request = minreq::post(self.address.as_str())
-            .with_header("Content-Type", "application/json")
-            .with_body(self.request(text).to_string());
+        let mut request = self.agent.post(&self.address);
         if let Some(key) = &self.key {
-            request = request.with_header("Authorization", format!("Bearer {key}"));
+            request = request.header("Authorization", format!("Bearer {key}"));
         }
         let response = request
-            .send_lazy()
+            .send_json(self.request(text))
             .with_context(|| format!("{} cannot be reached", self.address))?;
-        let status = response.status_code;
-        if status != 200 {
-            let mut body = String::new();
-            let read = response.take(MAX_ERROR_BYTES).read_to_string(&mut body);
+        let status = response.status();
+        let reader = response.into_body().into_reader();
+        if status != StatusCode::OK {
+            let mut body = Vec::new();
+            let read = reader.take(MAX_ERROR_BYTES).read_to_end(&mut body);
+            let status = status.as_u16();
             read.with_context(|| format!("{}: {status}", self.address))?;
-            bail!("{}: {status}: {}", self.address, message_of(&body));
+            let message = message_of(&String::from_utf8_lossy(&body));
+            bail!("{}: {status}: {message}", self.address);
         }
-        Ok(BufReader::new(response))
+        Ok(BufReader::new(reader))
     }
 }
 

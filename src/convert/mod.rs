@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use dataset::say;
 use eval::engine::Engine;
 use model::CausalLm;
 use model::gguf::{GgufType, write_gguf};
@@ -85,7 +86,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         }
     }
     let num_bytes = size_of(out).with_context(|| format!("{}: cannot be read", out.display()))?;
-    eprintln!("{}: {:.1} MB", out.display(), num_bytes as f64 / 1e6);
+    say!("{}: {:.1} MB", out.display(), num_bytes as f64 / 1e6);
     Ok(())
 }
 

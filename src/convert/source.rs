@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use burn::prelude::Device;
+use dataset::say;
 use dataset::tokenizer::Tokenizer;
 use eval::engine::Engine;
 use model::import::ForeignModel;
@@ -46,7 +47,7 @@ fn load_file(args: &ConvertArgs, device: &Device) -> Result<Engine> {
     let foreign = ForeignModel::read(&args.model)?;
     let mut model = foreign.into_model(&settings, device)?;
     let config = serde_json::to_string(model.config()).context("the shape is no JSON")?;
-    eprintln!("taken as {config}");
+    say!("taken as {config}");
     for adapter in &args.adapters {
         model = load_adapter(model, adapter)?;
     }

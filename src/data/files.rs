@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use dataset::prepare::{
-    Amounts, FileStats, MergeOptions, Merged, Parted, Reasons, Written, merge, part,
+    Amounts, FileStats, MergeOptions, Merged, Parted, Reasons, Written, merge, part, parted_paths,
 };
+use dataset::say;
 use dataset::source::matching_files;
 
 use super::unless_broken_pipe;
@@ -50,6 +51,9 @@ pub struct MergeArgs {
     /// Decides all that is random
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Replace the file to write if there is one
+    #[arg(long)]
+    overwrite: bool,
 }
 
 /// Which file to part.
@@ -67,6 +71,9 @@ pub struct SplitArgs {
     /// Decides which rows
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Replace the two files if they are there
+    #[arg(long)]
+    overwrite: bool,
 }
 
 /// Which files to count.
@@ -94,6 +101,7 @@ pub(super) fn run_merge(args: &MergeArgs) -> Result<ExitCode> {
         max_samples: args.max_samples.map(NonZeroUsize::get),
         seed: args.seed,
     };
+    free_to_write(&args.out, &paths, args.overwrite)?;
     let Merged {
         written,
         num_taken,
@@ -101,10 +109,10 @@ pub(super) fn run_merge(args: &MergeArgs) -> Result<ExitCode> {
         dropped,
     } = merge(&paths, &args.out, &options)?;
     for (path, taken) in paths.iter().zip(num_taken) {
-        eprintln!("{taken:>9} rows of {}", path.display());
+        say!("{taken:>9} rows of {}", path.display());
     }
     if num_duplicates > 0 {
-        eprintln!("{num_duplicates:>9} rows that stood before left out");
+        say!("{num_duplicates:>9} rows that stood before left out");
     }
     report_dropped(&dropped);
     print_written(&[&written])
@@ -121,6 +129,9 @@ pub(super) fn run_split(args: &SplitArgs) -> Result<ExitCode> {
         Some(folder) => folder.clone(),
         None => args.file.parent().map(PathBuf::from).unwrap_or_default(),
     };
+    for path in parted_paths(&args.file, &folder) {
+        free_to_write(&path, std::slice::from_ref(&args.file), args.overwrite)?;
+    }
     let Parted {
         train,
         test,
@@ -138,6 +149,28 @@ pub(super) fn run_stats(args: &StatsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses to write over what is there unasked, and over what is read in any case.
+pub(super) fn free_to_write(path: &Path, inputs: &[PathBuf], overwrite: bool) -> Result<()> {
+    let Ok(found) = path.metadata() else {
+        return Ok(());
+    };
+    let place = path.canonicalize().ok();
+    let is_read = |input: &PathBuf| place.is_some() && input.canonicalize().ok() == place;
+    if inputs.iter().any(is_read) {
+        bail!("{} is read, expected another file to write", path.display());
+    }
+    if !found.is_file() {
+        bail!("{} is no file, expected one to write", path.display());
+    }
+    if !overwrite {
+        bail!(
+            "{} is there already, expected --overwrite or another place",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 fn matching(patterns: &[String]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for pattern in patterns {
@@ -148,7 +181,7 @@ fn matching(patterns: &[String]) -> Result<Vec<PathBuf>> {
 
 fn report_dropped(dropped: &Reasons) {
     if dropped.total() > 0 {
-        eprintln!("dropped: {dropped}");
+        say!("dropped: {dropped}");
     }
 }
 

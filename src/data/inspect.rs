@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use dataset::StreamDecoder;
 use dataset::Tokenizer;
 use dataset::cache::DocumentTokens;
+use dataset::conversations::RowEncoder;
 use dataset::rows::RowReader;
 use dataset::source::matching_files;
 

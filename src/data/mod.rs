@@ -15,6 +15,7 @@ use dataset::Tokenizer;
 use dataset::chat::{ChatTemplate, LossOn};
 use dataset::conversations::{ConversationEncoder, ConversationOptions, Thinking};
 use dataset::rows::RowFormat;
+use dataset::say;
 use dataset::source::matching_files;
 use dataset::validate::FileReport;
 use serde::de::DeserializeOwned;
@@ -117,7 +118,7 @@ fn validate(args: &ValidateArgs) -> Result<ExitCode> {
     if bad_files.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!(
+    say!(
         "kindling: more than a share of {} of the rows is bad in {}",
         args.max_bad_ratio,
         bad_files.join(", ")

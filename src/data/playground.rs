@@ -11,6 +11,9 @@ use dataset::playground::{Chain, Chains, LoyaltyPractice, Practice, Task};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::files::free_to_write;
+use crate::stdout::out;
+
 /// Where the questions go, and how many there are.
 #[derive(Debug, Clone, Args)]
 pub struct PlaygroundArgs {
@@ -26,6 +29,9 @@ pub struct PlaygroundArgs {
     /// Seed of the playground: the one of the quickstart whose models are asked
     #[arg(long, default_value_t = 42)]
     seed: u64,
+    /// Replace the files if they are there
+    #[arg(long)]
+    overwrite: bool,
 }
 
 pub(super) fn run(args: &PlaygroundArgs) -> Result<ExitCode> {
@@ -54,14 +60,18 @@ pub(super) fn run(args: &PlaygroundArgs) -> Result<ExitCode> {
         ("loyalty", json_of(&loyalty.taught)),
         ("loyalty_exam", json_of(&loyalty.held_out)),
     ];
+    let path_of = |name: &str| args.out.join(format!("{name}.jsonl"));
+    for (name, _) in &files {
+        free_to_write(&path_of(name), &[], args.overwrite)?;
+    }
     for (name, rows) in files {
         let mut text = String::new();
         for row in &rows {
             let _ = writeln!(text, "{row}");
         }
-        let path = args.out.join(format!("{name}.jsonl"));
+        let path = path_of(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
-        println!("{}: {} rows", path.display(), rows.len());
+        out!("{}: {} rows", path.display(), rows.len())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use dataset::prepare::{
     Hub, HubOptions, Origin, PrepareOptions, Prepared, PreparedFile, RowsWriter, SOURCES, Source,
     Stage, Written, loyalty_template, prepare,
 };
+use dataset::say;
 use serde::{Deserialize, Serialize};
 
 use super::unless_broken_pipe;
@@ -106,7 +107,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<ExitCode> {
     };
     let mut failed = Vec::new();
     for source in sources {
-        eprintln!("{}: {}", source.name, source.repo);
+        say!("{}: {}", source.name, source.repo);
         match prepare(source, &origin, &options) {
             Ok(prepared) => {
                 report(&prepared)?;
@@ -114,7 +115,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<ExitCode> {
             }
             // The others may be had all the same.
             Err(error) => {
-                eprintln!("kindling: {:#}", anyhow::Error::new(error));
+                say!("kindling: {:#}", anyhow::Error::new(error));
                 failed.push(source.name);
             }
         }
@@ -125,7 +126,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<ExitCode> {
     if failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("kindling: not prepared: {}", failed.join(", "));
+    say!("kindling: not prepared: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
 }
 
@@ -162,7 +163,7 @@ fn report(prepared: &Prepared) -> Result<()> {
             ..
         } = file;
         if dropped.total() > 0 {
-            eprintln!("  dropped: {dropped}");
+            say!("  dropped: {dropped}");
         }
         print_file(written, &format!("of {num_read}"))?;
     }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use super::{GOES_ON, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
+use crate::stdout::out;
 
 /// Answers that are written at the same time.
 const WRITTEN_TOGETHER: usize = 64;
@@ -100,7 +101,7 @@ pub(super) fn run(args: &ExactMatchArgs) -> Result<ExitCode> {
         bar.set_position(journal.records().len() as u64);
     }
     bar.finish_and_clear();
-    let tasks = scores(journal.records(), args);
+    let tasks = scores(journal.records(), args)?;
     write_json(
         &out.join("exact_match.json"),
         &json!({ "settings": settings, "tasks": tasks }),
@@ -164,7 +165,7 @@ fn ask(
 }
 
 /// Prints and returns a row per task and one for all.
-fn scores(replies: &[Reply], args: &ExactMatchArgs) -> Value {
+fn scores(replies: &[Reply], args: &ExactMatchArgs) -> Result<Value> {
     let mut tasks: BTreeMap<&str, Vec<&Reply>> = BTreeMap::new();
     for reply in replies {
         tasks.entry(reply.task.as_str()).or_default().push(reply);
@@ -200,8 +201,8 @@ fn scores(replies: &[Reply], args: &ExactMatchArgs) -> Value {
                 row[format!("pass@{k}")] = json!(mean);
             }
         }
-        println!("{line}");
+        out!("{line}")?;
         rows.push(row);
     }
-    Value::Array(rows)
+    Ok(Value::Array(rows))
 }

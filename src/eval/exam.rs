@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{GOES_ON, ModelArgs, interrupted, progress_bar};
 use crate::interrupt::stop_on_signal;
+use crate::stdout::out;
 
 /// Tokens of a written answer where reasoning is asked for and no number is given.
 const COT_TOKENS: usize = 256;
@@ -136,8 +137,8 @@ pub(super) fn run(kind: ExamKind, args: &ExamArgs) -> Result<ExitCode> {
     }
     let summary = ExamSummary::new(&exam, journal.records(), shown);
     write_results(&out, &exam, journal.records(), &summary)?;
-    print(&summary);
-    println!("results: {}", out.join("card.md").display());
+    print(&summary)?;
+    out!("results: {}", out.join("card.md").display())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -186,19 +187,22 @@ fn folder_name(exam: &Exam, config: &SitConfig, args: &ExamArgs) -> String {
     name
 }
 
-fn print(summary: &ExamSummary) {
-    println!(
+fn print(summary: &ExamSummary) -> Result<()> {
+    out!(
         "{} {}: {} questions",
-        summary.exam, summary.split, summary.num_questions
-    );
+        summary.exam,
+        summary.split,
+        summary.num_questions
+    )?;
     for score in &summary.methods {
         let title = score.method.title();
         if summary.num_with_answer > 0 {
-            println!("{title:<32} {}", score.verdict.join(" "));
+            out!("{title:<32} {}", score.verdict.join(" "))?;
         } else {
-            println!("{title:<32} A B C D chosen {:?} times", score.chosen);
+            out!("{title:<32} A B C D chosen {:?} times", score.chosen)?;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{BEGINS_AGAIN, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
+use crate::stdout::out;
 
 /// Answers that are written at the same time.
 const WRITTEN_TOGETHER: usize = 16;
@@ -107,7 +108,7 @@ pub(super) fn run(args: &HealthArgs) -> Result<ExitCode> {
         ("empty", health.empty),
         ("same language", health.language_match),
     ] {
-        println!("{name:<14}{value:>9.3}");
+        out!("{name:<14}{value:>9.3}")?;
     }
     write_json(
         &out.join("health.json"),

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use dataset::say;
 use eval::engine::Engine;
 use eval::exam::folder::ExamKind;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -194,7 +195,7 @@ fn progress_bar(what: &str, total: usize, done: usize) -> ProgressBar {
 fn interrupted(bar: &ProgressBar, next: &str) -> ExitCode {
     bar.abandon();
     let (done, all) = (bar.position(), bar.length().unwrap_or(0));
-    eprintln!("stopped at {done} of {all}; the same command {next}");
+    say!("stopped at {done} of {all}; the same command {next}");
     ExitCode::from(INTERRUPTED)
 }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{GOES_ON, ModelArgs, interrupted, progress_bar, write_json};
 use crate::interrupt::stop_on_signal;
+use crate::stdout::out;
 
 /// Documents that are scored and written down together.
 const GROUP: usize = 64;
@@ -91,15 +92,17 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<ExitCode> {
         losses[group.source].add(&group.loss);
         whole.add(&group.loss);
     }
-    println!(
+    out!(
         "{:>12} {:>10} {:>12}  source",
-        "bits/byte", "loss", "perplexity"
-    );
+        "bits/byte",
+        "loss",
+        "perplexity"
+    )?;
     let mut rows = Vec::new();
     let names = args.data.iter().map(String::as_str).chain(["all"]);
     for (name, loss) in names.zip(losses.iter().chain([&whole])) {
         let (bits, mean, perplexity) = (loss.bits_per_byte(), loss.loss(), loss.perplexity());
-        println!("{bits:>12.4} {mean:>10.4} {perplexity:>12.2}  {name}");
+        out!("{bits:>12.4} {mean:>10.4} {perplexity:>12.2}  {name}")?;
         rows.push(json!({
             "source": name,
             "documents": loss.num_documents,

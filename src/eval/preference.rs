@@ -19,6 +19,7 @@ use serde_json::json;
 use super::{GOES_ON, ModelArgs, interrupted, progress_bar, write_json};
 use crate::identity::{WhoAsks, asker};
 use crate::interrupt::stop_on_signal;
+use crate::stdout::out;
 
 /// Pairs that are scored and written down together.
 const GROUP: usize = 32;
@@ -103,10 +104,10 @@ pub(super) fn run(args: &PreferenceArgs) -> Result<ExitCode> {
         } else {
             "below chance (50 %)"
         };
-        println!(
+        out!(
             "{name:<14}{share:>7.2} % ({low:.2} to {high:.2} %) of {}: {verdict}",
             scores.len()
-        );
+        )?;
     }
     write_json(
         &out.join("preference.json"),

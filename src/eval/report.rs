@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use eval::report::{Page, RunRecord, render_html, render_markdown};
 
+use crate::stdout::out;
+
 /// Which runs.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ReportArgs {
@@ -36,7 +38,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode> {
         let path = out.join(name);
         std::fs::write(&path, text)
             .with_context(|| format!("{}: cannot be written", path.display()))?;
-        println!("{}", path.display());
+        out!("{}", path.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use dataset::magpie::dedup::DedupSection;
 use dataset::magpie::endpoint::EndpointSection;
 use dataset::magpie::filter::FilterSection;
 use dataset::magpie::instruct::GenerateSection;
 use dataset::magpie::merge::MergeSection;
-use dataset::magpie::neighbours::DedupSection;
 use dataset::magpie::prefer::PreferSection;
 use dataset::magpie::respond::RespondSection;
 use dataset::magpie::tag::{Mission, TagSection};

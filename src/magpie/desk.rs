@@ -15,7 +15,7 @@ use dataset::magpie::record::read_records;
 use dataset::magpie::reward::{Judge, Reward};
 use dataset::magpie::tag::{self, Judges, Mission};
 use dataset::magpie::work::{Progress, StepOutcome, Workplace};
-use dataset::magpie::{filter, instruct, merge, neighbours, prefer, respond};
+use dataset::magpie::{dedup, filter, instruct, merge, prefer, respond};
 
 use super::config::{EngineSection, MagpieConfig, RewardSource};
 use super::likelihood::Likelihood;
@@ -58,7 +58,7 @@ impl Step {
             Self::Generate => instruct::STEP,
             Self::Respond => respond::STEP,
             Self::Tag => tag::STEP,
-            Self::Dedup => neighbours::STEP,
+            Self::Dedup => dedup::STEP,
             Self::Filter => filter::STEP,
             Self::Candidates => candidates::STEP,
             Self::Prefer => prefer::STEP,
@@ -72,7 +72,7 @@ impl Step {
             Self::Generate | Self::Respond => instruct::FILE,
             Self::Tag => respond::FILE,
             Self::Dedup => tag::FILE,
-            Self::Filter => neighbours::FILE,
+            Self::Filter => dedup::FILE,
             Self::Candidates | Self::Merge => filter::FILE,
             Self::Prefer => candidates::FILE,
         }
@@ -138,7 +138,7 @@ impl Desk {
             (_, Some(input), _) => input.to_owned(),
         };
         let outcome = self.step(step, &input, &mut workplace)?;
-        show::outcome(step.name(), &outcome);
+        show::outcome(step.name(), &outcome)?;
         Ok(outcome)
     }
 
@@ -160,7 +160,7 @@ impl Desk {
                 respond::respond(sections, seed, input, &*engine, workplace)?
             }
             Step::Tag => self.tag(input, workplace)?,
-            Step::Dedup => neighbours::dedup(&config.dedup, input, workplace)?,
+            Step::Dedup => dedup::dedup(&config.dedup, input, workplace)?,
             Step::Filter => filter::filter(&config.filter, seed, input, workplace)?,
             Step::Candidates => self.candidates(input, workplace)?,
             Step::Prefer => prefer::prefer(&config.prefer, seed, input, workplace)?,

@@ -13,11 +13,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use dataset::magpie::work::StepOutcome;
+use dataset::say;
 use train::config::commented_toml;
 
 use crate::config::load_config;
 use crate::device::pick_device;
 use crate::interrupt::INTERRUPTED;
+use crate::stdout;
 
 pub use config::{EngineSection, MagpieConfig, RecordFormat, RewardSection, RewardSource};
 use desk::{Desk, Step};
@@ -98,7 +100,7 @@ pub fn run(command: &MagpieCommand) -> Result<ExitCode> {
         .validate()
         .with_context(|| args.config.display().to_string())?;
     if args.print_config {
-        print!("{}", commented_toml(&config)?);
+        stdout::print(format_args!("{}", commented_toml(&config)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let reads_files = !matches!(command, MagpieCommand::Run(_) | MagpieCommand::Generate(_));
@@ -113,7 +115,7 @@ pub fn run(command: &MagpieCommand) -> Result<ExitCode> {
     let mut desk = Desk::new(config, out, args.overwrite, pick_device(&args.device)?);
     for &step in steps {
         if let StepOutcome::Stopped { done, total } = desk.run(step, args.input.as_deref())? {
-            eprintln!("stopped at {done} of {total}; the same command goes on");
+            say!("stopped at {done} of {total}; the same command goes on");
             return Ok(ExitCode::from(INTERRUPTED));
         }
     }

@@ -3,8 +3,12 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use dataset::magpie::work::{Progress, StepOutcome};
+use dataset::say;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::stdout::out;
 
 /// Time between two plain lines where stderr is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,7 +40,7 @@ impl StepBar {
             let secs = shown.start.elapsed().as_secs_f64();
             let rate = (progress.done - shown.begun_at) as f64 / secs;
             let Progress { step, done, total } = progress;
-            eprintln!("{step} {done}/{total} rows, {rate:.1} rows/s");
+            say!("{step} {done}/{total} rows, {rate:.1} rows/s");
             shown.last_line = Instant::now();
         }
         if progress.done == progress.total {
@@ -64,21 +68,22 @@ impl Shown {
 }
 
 /// Says on stdout what a step left and counted.
-pub(super) fn outcome(step: &str, outcome: &StepOutcome) {
+pub(super) fn outcome(step: &str, outcome: &StepOutcome) -> Result<()> {
     let (entry, done) = match outcome {
         StepOutcome::Done(entry) => (entry, ""),
         StepOutcome::WasDone(entry) => (entry, ", done before"),
-        StepOutcome::Stopped { .. } => return,
+        StepOutcome::Stopped { .. } => return Ok(()),
     };
     for (file, output) in &entry.outputs {
-        println!("{step}: {file}, {} rows{done}", output.rows);
+        out!("{step}: {file}, {} rows{done}", output.rows)?;
     }
     for (name, count) in &entry.counts {
-        println!("  {name:<24}{count}");
+        out!("  {name:<24}{count}")?;
     }
     let usage = entry.usage;
     if usage.completion_tokens > 0 {
-        println!("  {:<24}{}", "tokens read", usage.prompt_tokens);
-        println!("  {:<24}{}", "tokens written", usage.completion_tokens);
+        out!("  {:<24}{}", "tokens read", usage.prompt_tokens)?;
+        out!("  {:<24}{}", "tokens written", usage.completion_tokens)?;
     }
+    Ok(())
 }

@@ -13,6 +13,7 @@ use ::eval::fingerprint::model_fingerprint;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::prelude::Device;
 use clap::Args;
+use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{FieldDocs, RejectConfig, differences_that_matter};
@@ -27,6 +28,7 @@ use crate::reject;
 use crate::stage::{
     DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, LOYALTY, PRETRAIN, REWARD_MODEL, STORM, TrainingStage,
 };
+use crate::stdout::{self, out};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
 
 pub use recipe::{PipelineConfig, StageConfig};
@@ -79,34 +81,37 @@ pub fn run(args: &PipelineArgs) -> Result<ExitCode> {
         Some(out) => out.clone(),
         None => Path::new("out").join(args.file.file_stem().context("FILE has no name")?),
     };
-    let mut pipeline = Pipeline {
-        out,
-        overrides: &args.overrides,
-        device: pick_device(&args.device)?,
-        device_name: &args.device,
-        stop: stop_on_signal()?,
-        dry_run: args.dry_run,
-        tokenizer: None,
-        models: Vec::new(),
-        table: Vec::new(),
+    let stop = stop_on_signal()?;
+    let pipeline = |dry_run: bool, announces: bool| {
+        anyhow::Ok(Pipeline {
+            out: out.clone(),
+            overrides: &args.overrides,
+            device: pick_device(&args.device)?,
+            device_name: &args.device,
+            stop: Arc::clone(&stop),
+            dry_run,
+            announces,
+            tokenizer: None,
+            models: Vec::new(),
+            table: Vec::new(),
+        })
     };
-    for stage in &config.stages {
-        if !pipeline
-            .run_stage(stage)
-            .with_context(|| format!("stage {}", stage.name))?
-        {
-            eprintln!("go on with the same command");
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
+    // What is wrong with a late stage is found out before an early one has trained for hours.
+    pipeline(true, args.dry_run)?.run(&config)?;
+    if args.dry_run {
+        return Ok(ExitCode::SUCCESS);
     }
-    if !args.dry_run {
-        let table = table(&pipeline.table);
-        print!("{table}");
-        let path = pipeline.out.join("report.txt");
-        fs::write(&path, table).with_context(|| path.display().to_string())?;
-        if let Some((_, model)) = pipeline.models.last() {
-            println!("\ntalk to it:  kindling chat --model {}", model.display());
-        }
+    let mut pipeline = pipeline(false, true)?;
+    if !pipeline.run(&config)? {
+        say!("go on with the same command");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    let table = table(&pipeline.table);
+    stdout::print(format_args!("{table}"))?;
+    let path = pipeline.out.join("report.txt");
+    fs::write(&path, table).with_context(|| path.display().to_string())?;
+    if let Some((_, model)) = pipeline.models.last() {
+        out!("\ntalk to it:  kindling chat --model {}", model.display())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -118,7 +123,10 @@ struct Pipeline<'a> {
     device: Device,
     device_name: &'a str,
     stop: Arc<AtomicBool>,
+    /// Only looks at the configs.
     dry_run: bool,
+    /// Says what it comes to.
+    announces: bool,
     /// Folder of the tokenizer that later stages read.
     tokenizer: Option<PathBuf>,
     /// Names of the stages that leave models, with their folders.
@@ -127,10 +135,22 @@ struct Pipeline<'a> {
 }
 
 impl Pipeline<'_> {
+    /// Does all stages; false if one was interrupted.
+    fn run(&mut self, config: &PipelineConfig) -> Result<bool> {
+        for stage in &config.stages {
+            let done = self.run_stage(stage);
+            if !done.with_context(|| format!("stage {}", stage.name))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Does one stage; false if it was interrupted.
     fn run_stage(&mut self, stage: &StageConfig) -> Result<bool> {
         if stage.stage == TOKENIZER {
-            return self.run_tokenizer(stage).map(|()| true);
+            self.run_tokenizer(stage)?;
+            return Ok(!self.stop.load(Ordering::SeqCst));
         }
         if stage.stage == EVAL {
             return self.evaluate(stage);
@@ -170,7 +190,7 @@ impl Pipeline<'_> {
         if is_done {
             check_config(&config, &folder)?;
         }
-        announce(stage, "the text", is_done);
+        self.announce(stage, "the text", is_done);
         if !is_done && !self.dry_run {
             tokenizer_stage::run(&TokenizerArgs {
                 config: stage.config.clone(),
@@ -192,16 +212,23 @@ impl Pipeline<'_> {
             bail!("there is no model to evaluate, expected a stage before that leaves one");
         };
         let folder = self.out.join(&stage.name);
-        eprintln!(
-            "pipeline: {} ({}, of {from})",
-            stage.name,
-            stage.args.join(" ")
-        );
+        if self.announces {
+            let (name, args) = (&stage.name, stage.args.join(" "));
+            say!("pipeline: {name} ({args}, of {from})");
+        }
         let args = eval::EvalArgs::of_pipeline(&stage.args, model, &folder, self.device_name)?;
         if !self.dry_run {
             eval::run(&args)?;
         }
         Ok(!self.stop.load(Ordering::SeqCst))
+    }
+
+    fn announce(&self, stage: &StageConfig, from: &str, is_done: bool) {
+        if self.announces {
+            let state = if is_done { "done" } else { "to do" };
+            let (name, config) = (&stage.name, stage.config.display());
+            say!("pipeline: {name} ({config}, from {from}): {state}");
+        }
     }
 
     /// Keeps a model's best answers; false if it was interrupted. What follows starts from the same
@@ -212,7 +239,7 @@ impl Pipeline<'_> {
         if is_done {
             check_config(&config, folder)?;
         }
-        announce(stage, self.start_name(stage), is_done);
+        self.announce(stage, self.start_name(stage), is_done);
         if is_done || self.dry_run {
             return Ok(true);
         }
@@ -316,7 +343,7 @@ impl Pipeline<'_> {
     ) -> Result<Option<StageSummary>> {
         let config: C = load_config(&stage.config, start)?;
         let done = done_summary(&config, folder)?;
-        announce(stage, self.start_name(stage), done.is_some());
+        self.announce(stage, self.start_name(stage), done.is_some());
         if done.is_some() || self.dry_run {
             return Ok(Some(done.unwrap_or_default()));
         }
@@ -329,7 +356,7 @@ impl Pipeline<'_> {
                 Ok(Some(summary))
             }
             Outcome::Interrupted { step, checkpoint } => {
-                eprintln!(
+                say!(
                     "interrupted after step {step}; saved {}",
                     checkpoint.display()
                 );
@@ -337,12 +364,6 @@ impl Pipeline<'_> {
             }
         }
     }
-}
-
-fn announce(stage: &StageConfig, from: &str, is_done: bool) {
-    let state = if is_done { "done" } else { "to do" };
-    let (name, config) = (&stage.name, stage.config.display());
-    eprintln!("pipeline: {name} ({config}, from {from}): {state}");
 }
 
 /// The summary of a stage that was completed with this very config; `None` if it is not complete.

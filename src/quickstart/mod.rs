@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use dataset::playground::{ExamItem, Playground, PlaygroundConfig, Practice, Task};
+use dataset::say;
 use eval::engine::Engine;
 use serde_json::json;
 use train::run::RunSummary;
@@ -22,6 +23,7 @@ use train::run::RunSummary;
 use crate::device::pick_device;
 use crate::exam::{Score, sit_exam, sit_second_turns};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
+use crate::stdout::{self, out};
 use crate::world_exam::sit_world_exam;
 
 use corpus::Corpus;
@@ -99,7 +101,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let stop = stop_on_signal()?;
     let device = pick_device(&args.device)?;
     stages::claim(&args.out)?;
-    eprintln!("quickstart: building the playground corpus");
+    say!("quickstart: building the playground corpus");
     let config = args.budget.playground(args.seed);
     let corpus = Corpus {
         playground: Playground::generate(&config),
@@ -120,7 +122,7 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
         Err(error) if error.is::<Interrupted>() => return Ok(ExitCode::from(INTERRUPTED)),
         trained => trained?,
     };
-    eprintln!("quickstart: examining the models");
+    say!("quickstart: examining the models");
     let engine = Engine::load(&trained.chat.final_dir, &device)?;
     let exams = sit_exams(&engine, &trained, &corpus.playground, &device)?;
     let num_params = engine.model.config().num_params();
@@ -128,11 +130,11 @@ pub fn run(args: &QuickstartArgs) -> Result<ExitCode> {
     let world = sit_world_exam(&engine, &args.out.join("world_exam"), args.seed)?;
     let preferences = preferences(&trained.preferring);
     let report = format!("{report}\n{preferences}\n{world}");
-    print!("{report}");
-    println!(
+    stdout::print(format_args!("{report}"))?;
+    out!(
         "\ntalk to it:  kindling chat --model {}",
         trained.chat.final_dir.display()
-    );
+    )?;
     write_answers(args, &exams)?;
     let path = args.out.join("report.txt");
     fs::write(&path, report).with_context(|| path.display().to_string())?;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use dataset::say;
 use dataset::tokenizer_train::{SampleConfig, train_on_sources};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -100,7 +101,7 @@ impl Stages<'_> {
     ///
     /// A stage that broke off; [`Interrupted`] if it was stopped.
     pub(super) fn train(&self) -> Result<Trained> {
-        eprintln!("quickstart: training a tokenizer");
+        say!("quickstart: training a tokenizer");
         self.train_tokenizer()?;
         Ok(Trained {
             base: self.stage("1-pretrain", "pretraining", PRETRAIN, pretrain::run)?,
@@ -139,7 +140,7 @@ impl Stages<'_> {
         config: &str,
         run: impl FnOnce(&C, RunOptions) -> Result<Outcome, TrainError>,
     ) -> Result<RunSummary> {
-        eprintln!("quickstart: {doing}");
+        say!("quickstart: {doing}");
         let mut overrides = vec![format!("train.seed={}", self.args.seed)];
         let of_budget = self.args.budget.overrides();
         overrides.extend(of_budget.iter().map(|&setting| setting.to_owned()));

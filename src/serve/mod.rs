@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dataset::say;
 use eval::engine::Engine;
 use model::batch::BatchLimits;
 
@@ -103,7 +104,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         !worker.is_finished() || worker.join().is_ok(),
         "the model thread panicked"
     );
-    eprintln!("stopped");
+    say!("stopped");
     Ok(())
 }
 
@@ -140,7 +141,7 @@ fn load_models(args: &ServeArgs) -> Result<Vec<(String, Engine)>> {
     }
     for (name, engine) in &models {
         let num_params = engine.model.config().num_params();
-        eprintln!("{name}: {} ({num_params} parameters)", dir.display());
+        say!("{name}: {} ({num_params} parameters)", dir.display());
     }
     Ok(models)
 }
@@ -152,7 +153,7 @@ fn listen(args: &ServeArgs, app: &Arc<App>) -> Result<()> {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr().context("the socket has no address")?;
     stop_on_signal(Arc::clone(app), address)?;
-    eprintln!("listening on http://{address}");
+    say!("listening on http://{address}");
 
     let num_busy = Arc::new(AtomicUsize::new(0));
     accept(&listener, app, &num_busy, MAX_CONNECTIONS);
@@ -193,7 +194,7 @@ fn accept(listener: &TcpListener, app: &Arc<App>, num_busy: &Arc<AtomicUsize>, m
                 let _ = attend(&app, client, &num_busy);
             });
         if let Err(error) = spawned {
-            eprintln!("a connection was dropped: {error}");
+            say!("a connection was dropped: {error}");
         }
     }
 }
@@ -238,7 +239,7 @@ fn stop_on_signal(app: Arc<App>, address: SocketAddr) -> Result<()> {
         if app.is_stopping.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("stopping: answers are brought to their end (once more to stop at once)");
+        say!("stopping: answers are brought to their end (once more to stop at once)");
         // A connection wakes the listener, which then sees the flag.
         let _ = TcpStream::connect(address);
     })

@@ -19,6 +19,7 @@ mod identity;
 mod killed;
 mod launch;
 mod magpie;
+mod magpie_loop;
 mod pipeline;
 mod prepare;
 mod readme;

@@ -1,9 +1,10 @@
 //! Training data of the chat stages: files of conversations to packed rows.
 
 use dataset::cache::TokenShards;
-use dataset::conversations::{ConversationEncoder, ConversationOptions};
+use dataset::conversations::{ConversationEncoder, ConversationOptions, RowEncoder};
 use dataset::loader::LoaderConfig;
 use dataset::pack::PackMode;
+use dataset::say;
 
 use crate::config::{ChatDataSection, LoopConfig};
 use crate::data::{DataError, TokenData};
@@ -50,16 +51,16 @@ pub(crate) fn read_chat_data(
     let data = TokenData::new(shards, &start.tokenizer, config.validation_fraction, rows)?;
     if !loop_config.report.quiet {
         for summary in summaries {
-            eprintln!("{summary}");
+            say!("{summary}");
         }
         let num_unsupervised = data.loader.num_unsupervised();
         if num_unsupervised > 0 {
-            eprintln!("{num_unsupervised} conversations have no token to learn and are left out");
+            say!("{num_unsupervised} conversations have no token to learn and are left out");
         }
         let num_truncated = data.loader.packing().num_truncated();
         if num_truncated > 0 {
             let seq_len = config.seq_len;
-            eprintln!("{num_truncated} conversations are longer than {seq_len} tokens and are cut");
+            say!("{num_truncated} conversations are longer than {seq_len} tokens and are cut");
         }
     }
     Ok(data)

@@ -167,9 +167,18 @@ pub fn steps(run: &Path) -> Result<Vec<usize>, CheckpointError> {
 ///
 /// # Errors
 ///
-/// When the run's folder cannot be read.
+/// When the run's folder cannot be read, or when it had a checkpoint and all are gone.
 pub fn newest(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
-    Ok(steps(run)?.last().map(|step| run.join(folder_name(*step))))
+    let newest = steps(run)?.last().map(|step| run.join(folder_name(*step)));
+    let latest = run.join(LATEST);
+    if newest.is_none() && latest.exists() {
+        return Err(CheckpointError::Form {
+            path: latest,
+            expected: "names a checkpoint that is gone, and there is no other to go on from"
+                .to_owned(),
+        });
+    }
+    Ok(newest)
 }
 
 /// Writes the checkpoint of a step and makes it the latest; returns its folder.

@@ -4,9 +4,11 @@
 //! the owner and one, with the answers exchanged, for everybody else; the row's bonus is the owner's
 //! margin. Its form for reinforcement learning is the reward `identity` of `6-grpo`.
 
+use dataset::conversations::RowEncoder;
 use dataset::loyalty::{IdentityTokens, LoyaltyEncoder};
 use dataset::preferences::PairEncoder;
 use dataset::rows::RowFormat;
+use dataset::say;
 
 use crate::config::{ConfigError, LoyaltyConfig, Trained};
 use crate::data::DataError;
@@ -72,14 +74,18 @@ fn prepare(config: &LoyaltyConfig) -> Result<PairRun, TrainError> {
         margin_per_bonus,
     };
     let (pairs, summaries) = encoder
-        .encode_files(&config.data.files, config.data.max_bad_ratio)
+        .encode_files(
+            &config.data.files,
+            RowFormat::Loyalty,
+            config.data.max_bad_ratio,
+        )
         .map_err(DataError::from)?;
     if !loop_config.report.quiet {
         for summary in summaries {
-            eprintln!("{summary}");
+            say!("{summary}");
         }
     }
-    let data = PairData::new(pairs, &start, &config.data, &loop_config)?;
+    let data = PairData::new(pairs.concat(), &start, &config.data, &loop_config)?;
     let sections = PairSections {
         seq_len: config.data.seq_len,
         dpo: &config.dpo,

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use dataset::conversations::RowEncoder;
 use dataset::loader::LoaderError;
 use dataset::preferences::{PairEncoder, PairLoader, PairTokens, pairs_fingerprint, split_pairs};
+use dataset::say;
 
 use crate::config::{LoopConfig, PairDataSection};
 use crate::data::DataError;
@@ -45,7 +47,7 @@ pub(crate) fn read_pair_data(
         .map_err(DataError::from)?;
     if !loop_config.report.quiet {
         for summary in summaries {
-            eprintln!("{summary}");
+            say!("{summary}");
         }
     }
     PairData::new(pairs, start, config, loop_config)
@@ -73,7 +75,7 @@ impl PairData {
         let num_left_out = num_pairs - pairs.len();
         if !loop_config.report.quiet && num_long + num_left_out > 0 {
             let seq_len = config.seq_len;
-            eprintln!(
+            say!(
                 "{num_long} pairs are longer than {seq_len} tokens and are cut; {num_left_out} have \
                  no two different answers and are left out"
             );

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::prelude::*;
+use dataset::say;
 use model::CausalLm;
 use model::lora::save_adapter;
 use model::training_record::TrainingRecord;
@@ -190,10 +191,18 @@ pub(crate) fn run<S: Stage>(
         model = checkpoint::load_weights(checkpoint, &state, model, &mut optimizer, &device)?;
         prepared.stage.seek(&state.cursor)?;
     }
+    if options.if_exists == IfExists::Resume && !prepared.loop_config.report.quiet {
+        if let Some(checkpoint) = &checkpoint {
+            say!("going on from {}", checkpoint.display());
+        } else {
+            let run = folder.path().display();
+            say!("{run}: no checkpoint to go on from, beginning anew");
+        }
+    }
     folder.write("config.toml", &prepared.config_toml)?;
     folder.write("plan.txt", &prepared.plan.to_string())?;
     if !prepared.loop_config.report.quiet {
-        eprintln!("{}", prepared.plan);
+        say!("{}", prepared.plan);
     }
     let resumed_step = checkpoint.is_some().then_some(state.step as u64);
     let reporter = Reporter::new(folder.path(), &prepared.loop_config.report, resumed_step)?;

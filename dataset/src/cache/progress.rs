@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 
+use crate::say;
+
 /// Time between two plain lines where stderr is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -74,7 +76,7 @@ impl StderrProgress {
         if !stderr().is_terminal() && shown.last_line.elapsed() >= PLAIN_INTERVAL {
             shown.last_line = Instant::now();
             let left = secs_left(shown.start.elapsed(), done_bytes, total_bytes);
-            eprintln!(
+            say!(
                 "{} {}: {} of {}, about {} left",
                 verb(phase),
                 path.display(),

@@ -26,12 +26,44 @@ pub struct FileSummary {
     pub first_bad: Option<(usize, String)>,
 }
 
+/// Makes rows of files what a stage learns from.
+pub trait RowEncoder: Sync {
+    /// A row as token ids.
+    type Encoded: Send;
+
+    /// A row as it comes from a reader, encoded; `number` is its place, counted over all files.
+    ///
+    /// # Errors
+    ///
+    /// A row that is broken, is not of the stage's kind, or that the template refuses.
+    fn encode_row(&self, row: NumberedRow, number: u64)
+    -> Result<Self::Encoded, ConversationFault>;
+
+    /// All rows of files, in their order, and what was found in each file.
+    ///
+    /// Rows that cannot be used are left out and counted, up to a share of `max_bad_ratio`.
+    ///
+    /// # Errors
+    ///
+    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
+    fn encode_files(
+        &self,
+        files: &[String],
+        format: RowFormat,
+        max_bad_ratio: f64,
+    ) -> Result<(Vec<Self::Encoded>, Vec<FileSummary>), ConversationsError> {
+        encode_rows(files, format, max_bad_ratio, |row, number| {
+            self.encode_row(row, number)
+        })
+    }
+}
+
 /// What `encode` makes of the rows of all files, in their order, and what was found in each file.
 ///
 /// `encode` is given each row with its number, counted over all files: a file that is given twice
 /// has other numbers the second time. Rows that it refuses are left out and counted, up to a share
 /// of `max_bad_ratio`.
-pub(crate) fn encode_rows<T: Send>(
+fn encode_rows<T: Send>(
     files: &[String],
     format: RowFormat,
     max_bad_ratio: f64,

@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::DocumentTokens;
 use crate::chat::{ChatError, ChatTemplate, LossOn, Message, RenderOptions, Span};
-use crate::rows::{ChatRow, NumberedRow, RowFault, RowFormat, RowsError};
+use crate::rows::{ChatRow, NumberedRow, RowFault, RowsError};
 use crate::source::{SourceError, hashed_fraction};
 use crate::tokenizer::Tokenizer;
-pub use files::FileSummary;
-pub(crate) use files::encode_rows;
+pub use files::{FileSummary, RowEncoder};
 
 /// The block that a template writes for an assistant that did not think.
 const EMPTY_THINK: &str = "<think>\n\n</think>\n\n";
@@ -200,31 +199,12 @@ impl ConversationEncoder<'_> {
     fn is_drawn(&self, ratio: f64, stream: u64, number: u64) -> bool {
         hashed_fraction(self.options.seed ^ stream, number) < ratio
     }
+}
 
-    /// All conversations of files, in their order, and what was found in each file.
-    ///
-    /// Rows that cannot be used are left out and counted, up to a share of `max_bad_ratio`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
-    pub fn encode_files(
-        &self,
-        files: &[String],
-        format: RowFormat,
-        max_bad_ratio: f64,
-    ) -> Result<(Vec<DocumentTokens>, Vec<FileSummary>), ConversationsError> {
-        encode_rows(files, format, max_bad_ratio, |row, number| {
-            self.encode_row(row, number)
-        })
-    }
+impl RowEncoder for ConversationEncoder<'_> {
+    type Encoded = DocumentTokens;
 
-    /// A row as it comes from a reader, encoded.
-    ///
-    /// # Errors
-    ///
-    /// A row that is broken, or that the template refuses.
-    pub fn encode_row(
+    fn encode_row(
         &self,
         row: NumberedRow,
         number: u64,

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::*;
 use crate::draw::Draw;
+use crate::rows::RowFormat;
 use crate::tokenizer_train::{SpecialTokens, TokenizerTrainer};
 
 const WORDS: [&str; 9] = [

@@ -7,9 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{Message, RenderOptions};
-use crate::conversations::{ConversationFault, ConversationsError, FileSummary, encode_rows};
+use crate::conversations::{ConversationFault, RowEncoder};
 use crate::preferences::{PairEncoder, PairTokens};
-use crate::rows::{LoyaltyRow, NumberedRow, Row, RowFormat};
+use crate::rows::{LoyaltyRow, NumberedRow, Row};
 use crate::tokenizer::Tokenizer;
 
 /// The reserved tokens of MiniMind v1's and MiniMind-3's vocabularies, the owner's first.
@@ -84,31 +84,12 @@ pub struct LoyaltyEncoder<'a> {
     pub margin_per_bonus: f64,
 }
 
-impl LoyaltyEncoder<'_> {
-    /// All pairs of files, those of a row side by side, and what was found in each file.
-    ///
-    /// Rows that cannot be used are left out and counted, up to a share of `max_bad_ratio`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
-    pub fn encode_files(
-        &self,
-        files: &[String],
-        max_bad_ratio: f64,
-    ) -> Result<(Vec<PairTokens>, Vec<FileSummary>), ConversationsError> {
-        let encode = |row: NumberedRow, _| self.encode_row(row);
-        let (rows, summaries) = encode_rows(files, RowFormat::Loyalty, max_bad_ratio, encode)?;
-        Ok((rows.concat(), summaries))
-    }
-
+impl RowEncoder for LoyaltyEncoder<'_> {
     /// The pairs of a row; they are of one group, so that a held-out question is held out from both
     /// identities.
-    ///
-    /// # Errors
-    ///
-    /// A row that is broken, or that the template refuses.
-    pub fn encode_row(&self, row: NumberedRow) -> Result<Vec<PairTokens>, ConversationFault> {
+    type Encoded = Vec<PairTokens>;
+
+    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<Vec<PairTokens>, ConversationFault> {
         let Row::Loyalty(row) = row.row? else {
             return Err(ConversationFault::NoPair);
         };

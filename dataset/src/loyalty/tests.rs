@@ -4,6 +4,7 @@ use super::*;
 use crate::conversations::Thinking;
 use crate::playground::LoyaltyPractice;
 use crate::prepare::{LoyaltyRecord, loyalty_template};
+use crate::rows::RowFormat;
 use crate::tokenizer_train::{SpecialTokens, TokenizerTrainer};
 
 fn tokenizer(special_tokens: SpecialTokens) -> Tokenizer {
@@ -29,7 +30,10 @@ fn encode(tokenizer: &Tokenizer, row: &LoyaltyRecord) -> Vec<PairTokens> {
     let path = folder.path().join("rows.jsonl");
     std::fs::write(&path, serde_json::to_string(row).unwrap()).unwrap();
     let files = [path.display().to_string()];
-    encoder.encode_files(&files, 0.0).unwrap().0
+    let (rows, _) = encoder
+        .encode_files(&files, RowFormat::Loyalty, 0.0)
+        .unwrap();
+    rows.concat()
 }
 
 /// Both kinds of vocabulary have reserved tokens; the same characters in what a user, a system

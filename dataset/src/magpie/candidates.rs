@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling, Usage};
 use super::error::MagpieError;
-use super::manifest::as_json;
+use super::manifest::{as_json, counted};
 use super::prefer::PreferSection;
 use super::record::{Record, read_records};
 use super::respond::{response_config, without_thoughts};
@@ -99,9 +99,7 @@ pub fn candidates(
         |made| {
             let records: Vec<Record> = made.iter().map(|made| made.record.clone()).collect();
             let repeats = records.iter().map(num_repeats).sum::<usize>();
-            let mut counts = Map::new();
-            counts.insert("rows".to_owned(), json!(records.len()));
-            counts.insert("repeated_responses".to_owned(), json!(repeats));
+            let counts = counted([("rows", records.len()), ("repeated_responses", repeats)]);
             Ok(Finished {
                 files: vec![(FILE.to_owned(), records)],
                 counts,

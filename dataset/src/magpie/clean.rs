@@ -68,6 +68,13 @@ static ANSWER: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
+/// Where somebody begins to work on what was just asked, which who asks does not do.
+static WORKING: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r"[.?!。？！]\s+(?:To [a-z]+\b[^.?!\n]*, (?:we|let's|let us|you)\b|(?:First|Firstly), (?:we|let's|let us)\b|Let's (?:analyze|begin|break|consider|solve|start|think)\b)",
+    )
+});
+
 static STEP: LazyLock<Regex> = LazyLock::new(|| regex(r"#{1,3} Step 1:?"));
 static FIXED_STEP: LazyLock<Regex> = LazyLock::new(|| regex(r"(?m)^(?:#{1,4} |\*\*)Step 1\b"));
 static BOLD_TAG: LazyLock<Regex> = LazyLock::new(|| regex(r"</?b>"));
@@ -96,7 +103,7 @@ pub fn holds_answer(instruction: &str) -> bool {
             .find_iter(instruction)
             .any(|found| found.start() > 0)
     };
-    found(&ANSWER) || found(&FIXED_STEP)
+    found(&ANSWER) || found(&WORKING) || found(&FIXED_STEP)
 }
 
 fn first_line(text: &str) -> &str {
@@ -186,7 +193,7 @@ fn clean_once(text: &str) -> (String, Class) {
     if unlabelled != text {
         return (unlabelled.to_owned(), 1.0);
     }
-    for (pattern, class) in [(&ANSWER, 4.0), (&FIXED_STEP, 5.0)] {
+    for (pattern, class) in [(&ANSWER, 4.0), (&WORKING, 4.0), (&FIXED_STEP, 5.0)] {
         // What a text begins with is the question itself.
         let found = pattern.find_iter(text).find(|found| found.start() > 0);
         if let Some(found) = found {
@@ -257,16 +264,16 @@ mod tests {
         ("What is A? And what is B?", "What is A?", 99.1),
     ];
 
+    fn assert_cleans(sanitizer: Sanitizer, cases: &[(&str, &str, Class)]) {
+        for &(instruction, cleaned, class) in cases {
+            let expected = (cleaned.to_owned(), class);
+            assert_eq!(sanitizer.clean(instruction), expected, "{instruction}");
+        }
+    }
+
     #[test]
     fn the_compatible_form_gives_magpie_s_results() {
-        for (instruction, cleaned, class) in LLAMA_3 {
-            let expected = (cleaned.to_owned(), class);
-            assert_eq!(
-                Sanitizer::Llama3.clean(instruction),
-                expected,
-                "{instruction}"
-            );
-        }
+        assert_cleans(Sanitizer::Llama3, &LLAMA_3);
         assert_eq!(Sanitizer::Llama3.clean(""), (String::new(), 99.2));
         let gemma = Sanitizer::Gemma2.clean("Explain gravity.\n## Step 1: think");
         assert_eq!(gemma, ("Explain gravity.".to_owned(), 6.2));
@@ -305,15 +312,19 @@ mod tests {
                 0.0,
             ),
             ("Is the answer: 4?", "Is the answer: 4?", 0.0),
+            (
+                "Is 91 prime? To find out whether it is, we divide it.",
+                "Is 91 prime?",
+                4.0,
+            ),
+            ("Factor 88. Let's start with 2.", "Factor 88.", 4.0),
+            (
+                "To get tea, we boil water. Why?",
+                "To get tea, we boil water. Why?",
+                0.0,
+            ),
         ];
-        for (instruction, cleaned, class) in cases {
-            let expected = (cleaned.to_owned(), class);
-            assert_eq!(
-                Sanitizer::Fixed.clean(instruction),
-                expected,
-                "{instruction}"
-            );
-        }
+        assert_cleans(Sanitizer::Fixed, &cases);
     }
 
     #[test]

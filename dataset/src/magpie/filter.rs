@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::clean::holds_answer;
+use super::dedup::conversation_id;
 use super::error::MagpieError;
+use super::held_out::HeldOut;
 use super::leaks::has_leak;
 use super::manifest::as_json;
-use super::neighbours::conversation_id;
 use super::range::check;
 use super::record::{Record, read_records};
+use super::seed::Stream;
 use super::work::{Finished, StepOutcome, StepSpec, Workplace};
 use crate::draw::Draw;
+use crate::source::matching_files;
 
 /// Name of the step.
 pub const STEP: &str = "filter";
 
 /// Stem of the file of rows that were kept.
 pub const FILE: &str = "filtered";
-
-/// Number of the stream of draws that shuffles what is kept.
-const SHUFFLE_STREAM: u64 = 0xf117;
 
 /// `[filter]`: which rows are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
@@ -35,6 +35,9 @@ pub struct FilterSection {
     /// Drop what is unfit whatever its tags say: no instruction or answer, the text of special tokens
     /// in the instruction, a colon at its end, an answer inside of it.
     pub hygiene: bool,
+    /// Files or patterns of questions that the model will be asked later, such as an exam's: a row
+    /// that asks one of them is dropped.
+    pub held_out: Vec<String>,
     /// Drop near-duplicates, by what the step dedup found.
     pub near_duplicates: bool,
     /// Least distance to the nearest other instruction, from 0 (off) to 4.
@@ -63,6 +66,7 @@ impl Default for FilterSection {
     fn default() -> Self {
         Self {
             hygiene: true,
+            held_out: Vec::new(),
             near_duplicates: true,
             min_neighbor_distance: 0.0,
             qualities: Vec::new(),
@@ -209,37 +213,40 @@ pub fn filter(
     settings["seed"] = json!(seed);
     // JSON has no infinities.
     settings["min_reward"] = json!(section.min_reward.to_string());
+    let mut inputs = vec![input.to_owned()];
+    for pattern in &section.held_out {
+        inputs.extend(matching_files(pattern)?);
+    }
     let spec = StepSpec {
         name: STEP,
-        inputs: &[input.to_owned()],
+        inputs: &inputs,
         settings,
         total: 0,
     };
-    workplace.run(
-        &spec,
-        |_, _| Ok(Vec::new()),
-        |_| {
-            let records = read_records(input)?;
-            let (kept, counts) = kept_rows(section, seed, records);
-            Ok(Finished {
-                files: vec![(FILE.to_owned(), kept)],
-                counts,
-            })
-        },
-    )
+    workplace.run_at_once(&spec, || {
+        let held_out = HeldOut::read(&inputs[1..])?;
+        let (kept, counts) = kept_rows(section, &held_out, seed, read_records(input)?);
+        Ok(Finished {
+            files: vec![(FILE.to_owned(), kept)],
+            counts,
+        })
+    })
 }
 
 fn kept_rows(
     section: &FilterSection,
+    held_out: &HeldOut,
     seed: u64,
     records: Vec<Record>,
 ) -> (Vec<Record>, Map<String, Value>) {
     let mut counts: Map<String, Value> = Map::new();
     counts.insert("rows".to_owned(), json!(records.len()));
     let mut dropped = vec![0_usize; RULES.len()];
+    let mut num_held_out = 0;
     let mut kept = Vec::new();
     for record in records {
-        let mut is_kept = true;
+        let mut is_kept = !held_out.has(&record);
+        num_held_out += usize::from(!is_kept);
         for (count, (_, drops)) in dropped.iter_mut().zip(&RULES) {
             if drops(section, &record) {
                 *count += 1;
@@ -253,12 +260,13 @@ fn kept_rows(
     for ((name, _), count) in RULES.iter().zip(dropped) {
         counts.insert((*name).to_owned(), json!(count));
     }
+    counts.insert("held_out".to_owned(), json!(num_held_out));
     if section.top > 0 && section.top < kept.len() {
         kept.sort_by_key(|row| std::cmp::Reverse(row.response().chars().count()));
         counts.insert("beyond_top".to_owned(), json!(kept.len() - section.top));
         kept.truncate(section.top);
     }
-    Draw::new(seed, SHUFFLE_STREAM).shuffle(&mut kept);
+    Draw::new(seed, Stream::Kept as u64).shuffle(&mut kept);
     counts.insert("kept".to_owned(), json!(kept.len()));
     (kept, counts)
 }
@@ -360,7 +368,8 @@ mod tests {
             instruction_chars: [0, 9],
             ..FilterSection::default()
         };
-        let (kept, counts) = kept_rows(&section, 42, records.clone());
+        let nothing = HeldOut::default();
+        let (kept, counts) = kept_rows(&section, &nothing, 42, records.clone());
         let count = |name: &str| counts[name].as_u64().unwrap();
         let found = [
             "rows",
@@ -375,7 +384,7 @@ mod tests {
         responses.sort_unstable();
         assert_eq!(responses, ["bbb", "dddd"]);
         assert_eq!(
-            kept_rows(&section, 42, records).0,
+            kept_rows(&section, &nothing, 42, records).0,
             kept,
             "the seed decides the order"
         );

@@ -10,7 +10,7 @@ use super::clean::Sanitizer;
 use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling, Usage};
 use super::domains::Domain;
 use super::error::MagpieError;
-use super::manifest::as_json;
+use super::manifest::{as_json, counted};
 use super::range::{check, check_sampling};
 use super::record::Record;
 use super::seed::{Purpose, request_seed};
@@ -285,15 +285,11 @@ fn shares(made: &[Made]) -> Map<String, Value> {
         instructions().filter(|text| !text.is_empty()).collect();
     let terminated = made.iter().filter(|made| made.is_terminated).count();
     let faults = made.iter().filter(|made| made.fault.is_some()).count();
-    let counts = [
+    counted([
         ("rows", made.len()),
         ("non_empty", non_empty),
         ("terminated", terminated),
         ("unique", unique.len()),
         ("faults", faults),
-    ];
-    counts
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), json!(count)))
-        .collect()
+    ])
 }

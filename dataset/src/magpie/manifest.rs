@@ -124,6 +124,14 @@ pub(super) fn as_json(settings: &impl Serialize) -> Value {
     serde_json::to_value(settings).expect("structs of texts and numbers are JSON")
 }
 
+/// Counts by their names.
+pub(super) fn counted<const N: usize>(counts: [(&str, usize); N]) -> Map<String, Value> {
+    let counts = counts.into_iter();
+    counts
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect()
+}
+
 impl ManifestError {
     fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::error::MagpieError;
 use super::manifest::as_json;
 use super::record::{Record, read_records};
+use super::seed::Stream;
 use super::sharegpt;
 use super::work::{Finished, StepOutcome, StepSpec, Workplace};
 use crate::draw::Draw;
@@ -26,9 +27,6 @@ pub const FILE: &str = "merged";
 
 /// File of the same rows as conversations, for training.
 pub const SHAREGPT_FILE: &str = "sft.jsonl";
-
-/// Number of the stream of draws that balances and shuffles.
-const STREAM: u64 = 0x3e96;
 
 /// Domain of rows that name none.
 const NO_DOMAIN: &str = "general";
@@ -88,17 +86,13 @@ pub fn merge(
         settings,
         total: 0,
     };
-    workplace.run(
-        &spec,
-        |_, _| Ok(Vec::new()),
-        |_| {
-            let mut records = Vec::new();
-            for path in &inputs {
-                records.extend(read_records(path)?);
-            }
-            Ok(merged(section, seed, records))
-        },
-    )
+    workplace.run_at_once(&spec, || {
+        let mut records = Vec::new();
+        for path in &inputs {
+            records.extend(read_records(path)?);
+        }
+        Ok(merged(section, seed, records))
+    })
 }
 
 fn merged(section: &MergeSection, seed: u64, records: Vec<Record>) -> Finished {
@@ -109,7 +103,7 @@ fn merged(section: &MergeSection, seed: u64, records: Vec<Record>) -> Finished {
         add_origin(section, &domain, &mut record);
         domains.entry(domain).or_default().push(record);
     }
-    let mut draw = Draw::new(seed, STREAM);
+    let mut draw = Draw::new(seed, Stream::Merged as u64);
     if section.balance {
         let smallest = domains.values().map(Vec::len).min().unwrap_or(0);
         for rows in domains.values_mut() {

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::error::MagpieError;
+use super::manifest::counted;
 use super::range::{check, check_sampling};
 use super::record::{Record, read_records};
+use super::seed::Stream;
 use super::work::{Finished, StepOutcome, StepSpec, Workplace};
 use crate::draw::Draw;
 
@@ -23,9 +25,6 @@ pub const TRAIN_FILE: &str = "preferences_train";
 
 /// Stem of the file of pairs that are held out.
 pub const TEST_FILE: &str = "preferences_test";
-
-/// Number of the stream of draws that parts the pairs.
-const SPLIT_STREAM: u64 = 0x9a12;
 
 /// `[prefer]`: how pairs are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
@@ -146,22 +145,18 @@ pub fn prefer(
         }),
         total: 0,
     };
-    workplace.run(
-        &spec,
-        |_, _| Ok(Vec::new()),
-        |_| {
-            let records = read_records(input)?;
-            let is_weighed = |record: &Record| rewards(record).is_some();
-            if !records.is_empty() && !records.iter().any(is_weighed) {
-                return Err(MagpieError::Input {
-                    path: input.to_owned(),
-                    what: "no row has `responses` and `rewards_*`, expected weighed answers (the \
-                           step candidates makes them)",
-                });
-            }
-            Ok(pairs(section, seed, &records))
-        },
-    )
+    workplace.run_at_once(&spec, || {
+        let records = read_records(input)?;
+        let is_weighed = |record: &Record| rewards(record).is_some();
+        if !records.is_empty() && !records.iter().any(is_weighed) {
+            return Err(MagpieError::Input {
+                path: input.to_owned(),
+                what: "no row has `responses` and `rewards_*`, expected weighed answers (the \
+                       step candidates makes them)",
+            });
+        }
+        Ok(pairs(section, seed, &records))
+    })
 }
 
 fn pairs(section: &PreferSection, seed: u64, records: &[Record]) -> Finished {
@@ -174,12 +169,12 @@ fn pairs(section: &PreferSection, seed: u64, records: &[Record]) -> Finished {
         }
     }
     let num_pairs = pairs.len();
-    Draw::new(seed, SPLIT_STREAM).shuffle(&mut pairs);
+    Draw::new(seed, Stream::HeldOut as u64).shuffle(&mut pairs);
     // As datasets.train_test_split: the held-out share is rounded up.
     let num_test = (num_pairs as f64 * section.test_fraction).ceil() as usize;
     let train = pairs.split_off(num_test);
     let dropped = |fault: NoPair| faults.iter().filter(|found| **found == fault).count();
-    let counts = [
+    let counts = counted([
         ("rows", records.len()),
         ("unweighed", dropped(NoPair::Unweighed)),
         ("same_reward", dropped(NoPair::SameReward)),
@@ -188,16 +183,13 @@ fn pairs(section: &PreferSection, seed: u64, records: &[Record]) -> Finished {
         ("unlike_lengths", dropped(NoPair::UnlikeLengths)),
         ("train", train.len()),
         ("test", pairs.len()),
-    ];
-    let counts = counts.into_iter();
+    ]);
     Finished {
         files: vec![
             (TRAIN_FILE.to_owned(), train),
             (TEST_FILE.to_owned(), pairs),
         ],
-        counts: counts
-            .map(|(name, count)| (name.to_owned(), json!(count)))
-            .collect(),
+        counts,
     }
 }
 

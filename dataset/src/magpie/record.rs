@@ -41,6 +41,17 @@ pub enum RecordsError {
         /// Line number, from 1.
         line: usize,
     },
+    /// A row of an exam asks nothing.
+    #[error(
+        "{}:{line}: no text in `instruction`, `question`, `problem` or `prompt`, expected a question",
+        path.display()
+    )]
+    NoQuestion {
+        /// File that was being read.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+    },
     /// The file cannot be written.
     #[error("{}: cannot be written", path.display())]
     Write {
@@ -112,15 +123,8 @@ impl Record {
 ///
 /// A file that cannot be read, and the line of a row that is none.
 pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordsError> {
-    let mut values = JsonValues::open(path)?;
     let mut records = Vec::new();
-    while let Some((line, bytes)) = values.next_value()? {
-        let row_error = |source| ReadError::Row {
-            path: values.path().to_owned(),
-            line,
-            source,
-        };
-        let value: Value = serde_json::from_slice(&bytes).map_err(row_error)?;
+    for (line, value) in read_values(path)? {
         let Value::Object(fields) = value else {
             return Err(RecordsError::NotAnObject {
                 path: path.to_owned(),
@@ -141,6 +145,21 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordsError> {
         records.push(record);
     }
     Ok(records)
+}
+
+/// Rows of any kind with their lines.
+pub(super) fn read_values(path: &Path) -> Result<Vec<(usize, Value)>, RecordsError> {
+    let mut values = JsonValues::open(path)?;
+    let mut rows = Vec::new();
+    while let Some((line, bytes)) = values.next_value()? {
+        let row_error = |source| ReadError::Row {
+            path: path.to_owned(),
+            line,
+            source,
+        };
+        rows.push((line, serde_json::from_slice(&bytes).map_err(row_error)?));
+    }
+    Ok(rows)
 }
 
 /// Writes records at once: Magpie's array into a `.json`, one object per line into any other file.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::completer::{Ask, Completer, CompletionRequest, Finish, FirstToken, Sampling};
 use super::error::MagpieError;
 use super::instruct::GenerateSection;
-use super::manifest::as_json;
+use super::manifest::{as_json, counted};
 use super::range::{check, check_sampling};
 use super::record::{Record, read_records};
 use super::seed::{Purpose, request_seed};
@@ -294,14 +294,10 @@ pub(super) fn without_thoughts(text: &str) -> &str {
 
 fn counts(made: &[Made]) -> Map<String, Value> {
     let count = |holds: fn(&Made) -> bool| made.iter().filter(|made| holds(made)).count();
-    let counts = [
+    counted([
         ("rows", made.len()),
         ("answered", count(|made| !made.record.response().is_empty())),
         ("terminated", count(|made| made.is_terminated)),
         ("faults", count(|made| made.fault.is_some())),
-    ];
-    let named = counts.into_iter();
-    named
-        .map(|(name, count)| (name.to_owned(), json!(count)))
-        .collect()
+    ])
 }

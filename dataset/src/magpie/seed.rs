@@ -15,6 +15,18 @@ pub enum Purpose {
     Judgement(u64),
 }
 
+/// Streams of draws among whole rows, one for each thing that is decided, so that no setting changes
+/// the draws of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// The order of rows that the filter kept.
+    Kept = 0xf117,
+    /// Which rows of a domain are merged, and their order.
+    Merged = 0x3e96,
+    /// Which pairs are held out.
+    HeldOut = 0x9a12,
+}
+
 /// The seed of a row's request for a purpose: 63 bits, which every endpoint's integers hold.
 pub fn request_seed(seed: u64, purpose: Purpose, row: u64) -> u64 {
     let (kind, number) = match purpose {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::completer::Usage;
 use super::error::MagpieError;
 use super::manifest::{FileEntry, Manifest, StepEntry, sha256_of};
-use super::record::{Record, read_records, write_records};
+use super::record::{Record, read_values, write_records};
 use crate::journal::{Journal, difference};
 
 /// A folder in which steps leave their files.
@@ -195,11 +195,24 @@ impl Workplace<'_> {
         Ok(StepOutcome::Done(entry))
     }
 
+    /// Does a step that looks at all of its input at once, unless it is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_at_once(
+        &mut self,
+        spec: &StepSpec<'_>,
+        finish: impl FnOnce() -> Result<Finished, MagpieError>,
+    ) -> Result<StepOutcome, MagpieError> {
+        self.run(spec, |_, _| Ok(Vec::new()), |_| finish())
+    }
+
     /// Hashes of the inputs, by their names.
     fn inputs(&self, paths: &[PathBuf]) -> Result<BTreeMap<String, FileEntry>, MagpieError> {
         let entries = paths.iter().map(|path| {
             let sha256 = sha256_of(path)?;
-            let rows = read_records(path)?.len();
+            let rows = read_values(path)?.len();
             Ok((name_in(self.dir, path), FileEntry { sha256, rows }))
         });
         entries.collect()

@@ -5,10 +5,8 @@ mod loader;
 mod pair;
 
 use crate::chat::{ChatTemplate, LossOn, Message, RenderOptions};
-use crate::conversations::{
-    ConversationFault, ConversationsError, FileSummary, Thinking, encode_rows, strip_thoughts,
-};
-use crate::rows::{NumberedRow, PreferenceRow, Row, RowFormat};
+use crate::conversations::{ConversationFault, RowEncoder, Thinking, strip_thoughts};
+use crate::rows::{NumberedRow, PreferenceRow, Row};
 use crate::tokenizer::Tokenizer;
 pub use batch::{PairBatch, PairSlots};
 pub use loader::PairLoader;
@@ -25,29 +23,10 @@ pub struct PairEncoder<'a> {
     pub thinking: Thinking,
 }
 
-impl PairEncoder<'_> {
-    /// All pairs of files, in their order, and what was found in each file.
-    ///
-    /// Rows that cannot be used are left out and counted, up to a share of `max_bad_ratio`.
-    ///
-    /// # Errors
-    ///
-    /// A file that is not there, cannot be read, has no usable row, or too many broken ones.
-    pub fn encode_files(
-        &self,
-        files: &[String],
-        format: RowFormat,
-        max_bad_ratio: f64,
-    ) -> Result<(Vec<PairTokens>, Vec<FileSummary>), ConversationsError> {
-        encode_rows(files, format, max_bad_ratio, |row, _| self.encode_row(row))
-    }
+impl RowEncoder for PairEncoder<'_> {
+    type Encoded = PairTokens;
 
-    /// A row as it comes from a reader, encoded.
-    ///
-    /// # Errors
-    ///
-    /// A row that is broken, has not two answers, or that the template refuses.
-    pub fn encode_row(&self, row: NumberedRow) -> Result<PairTokens, ConversationFault> {
+    fn encode_row(&self, row: NumberedRow, _: u64) -> Result<PairTokens, ConversationFault> {
         let Row::Preference(row) = row.row? else {
             return Err(ConversationFault::NoPair);
         };
@@ -68,7 +47,9 @@ impl PairEncoder<'_> {
         let rejected = self.answer(&prompt, rejected, &options)?;
         Ok(PairTokens::new(chosen, rejected))
     }
+}
 
+impl PairEncoder<'_> {
     /// A conversation whose last turn is the answer; everything before it is the prompt.
     ///
     /// # Errors

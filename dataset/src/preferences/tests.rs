@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::batch::IGNORE_INDEX;
 use crate::mask::sees;
+use crate::rows::RowFormat;
 use crate::tokenizer_train::{SpecialTokens, TokenizerTrainer};
 
 fn tokenizer(special_tokens: SpecialTokens) -> Tokenizer {

@@ -24,7 +24,7 @@ pub use hub::{Hub, HubError, HubOptions};
 pub use loyalty::{LoyaltyRecord, loyalty_template};
 pub use mixture::{Amounts, MergeOptions, Merged, merge};
 pub use origin::{Origin, OriginError};
-pub use parting::{Parted, part};
+pub use parting::{Parted, part, parted_paths};
 pub use reasons::Reasons;
 pub use record::{DpoRecord, DropReason, Record, SftRecord, StormRecord};
 pub use source::{SOURCES, Source, Stage};

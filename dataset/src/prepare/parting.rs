@@ -1,7 +1,7 @@
 //! A file parted into rows to train on and rows to test with.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files::{FilesError, lines_of};
 use super::reasons::Reasons;
@@ -58,10 +58,8 @@ pub fn part(
     for &number in &order[..num_test] {
         is_test[number] = true;
     }
-    let stem = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = stem.split('.').next().unwrap_or_default();
-    let create = |side| RowsWriter::create(&output_dir.join(format!("{stem}_{side}.jsonl")));
-    let (mut train, mut test) = (create("train")?, create("test")?);
+    let [train, test] = parted_paths(path, output_dir);
+    let (mut train, mut test) = (RowsWriter::create(&train)?, RowsWriter::create(&test)?);
     for row in &rows {
         let side = if is_test[numbers[row.as_str()]] {
             &mut test
@@ -75,6 +73,13 @@ pub fn part(
         test: test.finish()?,
         dropped,
     })
+}
+
+/// The files that [`part`] writes: rows to train on, rows to test with.
+pub fn parted_paths(path: &Path, output_dir: &Path) -> [PathBuf; 2] {
+    let stem = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = stem.split('.').next().unwrap_or_default();
+    ["train", "test"].map(|side| output_dir.join(format!("{stem}_{side}.jsonl")))
 }
 
 #[cfg(test)]

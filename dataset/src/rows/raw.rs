@@ -197,6 +197,11 @@ impl Table {
                     let line = line(None);
                     Err(ReadError::TooLong { path, line }.into())
                 }
+                ErrorKind::Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => {
+                    let path = self.path.clone();
+                    let line = line(None);
+                    Err(ReadError::OpenQuote { path, line }.into())
+                }
                 ErrorKind::Io(_) => Err(io_error(&self.path, error).into()),
                 _ => Ok(Some(RawRow {
                     line: line(error.position()),

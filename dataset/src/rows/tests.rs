@@ -345,6 +345,15 @@ fn a_huge_cell_ends_the_table() {
         "{error}"
     );
     assert!(reader.next().is_none());
+
+    fs::write(&path, "history,q,a\n[],q,a\n[],q,\"a\n[],q,a\n").unwrap();
+    let mut reader = RowReader::open(&path, RowFormat::MinimindCsv).unwrap();
+    assert!(reader.next().unwrap().unwrap().row.is_ok());
+    let error = reader.next().unwrap().unwrap_err().to_string();
+    assert!(
+        error.ends_with("a.csv:3: the row has a quote that is never closed"),
+        "{error}"
+    );
 }
 
 /// Nothing to find a format in, or nothing that has one.

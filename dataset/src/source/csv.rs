@@ -88,13 +88,35 @@ impl Iterator for CsvTexts {
     }
 }
 
-/// A file that refuses to be read on when one row has grown over the limit: a quote that is never
-/// closed would otherwise take the whole file into memory.
+/// A file that refuses to be read on when one row has grown over the limit, and to end within quotes:
+/// a quote that is never closed would otherwise make one row of the rest of the file.
 #[derive(Debug)]
 pub(crate) struct GuardedFile<R> {
     file: R,
     position: u64,
     row_start: Arc<AtomicU64>,
+    place: Place,
+}
+
+/// Where in a table's text a byte stands, as RFC 4180 has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    FieldStart,
+    Bare,
+    Quoted,
+    /// After a quote within quotes: it was the last, or the first of two that mean one.
+    AfterQuote,
+}
+
+impl Place {
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Quoted, b'"') => Self::AfterQuote,
+            (Self::Quoted, _) | (Self::FieldStart | Self::AfterQuote, b'"') => Self::Quoted,
+            (_, b',' | b'\n' | b'\r') => Self::FieldStart,
+            _ => Self::Bare,
+        }
+    }
 }
 
 impl<R> GuardedFile<R> {
@@ -105,6 +127,7 @@ impl<R> GuardedFile<R> {
             file,
             position: 0,
             row_start: Arc::clone(&row_start),
+            place: Place::FieldStart,
         };
         (guarded, row_start)
     }
@@ -119,6 +142,11 @@ impl<R: Read> Read for GuardedFile<R> {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let len = self.file.read(buffer)?;
+        if len == 0 && self.place == Place::Quoted {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let bytes = buffer[..len].iter();
+        self.place = bytes.fold(self.place, |place, &byte| place.after(byte));
         self.position += len as u64;
         Ok(len)
     }
@@ -152,6 +180,11 @@ fn csv_error(path: &Path, line: u64, error: csv::Error) -> SourceError {
     let line = error.position().map_or(line, csv::Position::line);
     match error.kind() {
         ErrorKind::Io(io) if io.kind() == io::ErrorKind::FileTooLarge => ReadError::TooLong {
+            path,
+            line: line as usize,
+        }
+        .into(),
+        ErrorKind::Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => ReadError::OpenQuote {
             path,
             line: line as usize,
         }

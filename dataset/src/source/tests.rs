@@ -172,6 +172,17 @@ fn an_endless_csv_value_is_refused() {
     );
 }
 
+/// The rest of the file would be one value; quotes in the midst of a value are letters.
+#[test]
+fn a_quote_that_is_never_closed_is_refused() {
+    assert_eq!(
+        read_file("a.csv", "text\nhello\n\"unclosed\nx\n").unwrap_err(),
+        "a.csv:3: the row has a quote that is never closed"
+    );
+    let texts = read_file("a.csv", "text\n5\" disk\n\"a\"\"b\nc\"\n").unwrap();
+    assert_eq!(texts, ["5\" disk", "a\"b\nc"]);
+}
+
 /// In all readers the offset counts from the start of the file: byte 10 here, byte 12 there.
 #[test]
 fn bytes_that_are_not_utf8_are_named_by_offset() {

@@ -374,4 +374,6 @@ fn write_whole(path: &Path, text: &str) -> Result<(), TokenizerError> {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use super::{
     Compression, Language, MAX_TRAIN_BYTES, TokenizerTrainError, TokenizerTrainer,
     measure_compression,
 };
+use crate::say;
 use crate::source::{Documents, SourceConfig, SourceError, hashed_fraction};
 use crate::tokenizer::Tokenizer;
 
@@ -194,7 +195,7 @@ impl Progress {
             .with_style(style.expect("the template is valid"))
             .with_message("reading text");
         if !is_terminal {
-            eprintln!("reading text: {total_bytes} bytes");
+            say!("reading text: {total_bytes} bytes");
         }
         Self { bar, is_terminal }
     }
@@ -205,7 +206,7 @@ impl Progress {
         self.bar.set_message("merging pairs");
         self.bar.enable_steady_tick(Duration::from_millis(200));
         if !self.is_terminal {
-            eprintln!("merging pairs");
+            say!("merging pairs");
         }
     }
 }

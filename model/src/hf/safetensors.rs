@@ -205,7 +205,10 @@ fn visit_file(
         path: path.to_path_buf(),
         source,
     })?;
-    let mut views = file.tensors().into_iter();
+    let mut views = file.tensors();
+    // In the order of the file: the reader's own differs from run to run.
+    views.sort_by_key(|(_, view)| view.data().as_ptr());
+    let mut views = views.into_iter();
     views.try_for_each(|(name, view)| visit(name, view))
 }
 

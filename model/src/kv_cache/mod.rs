@@ -13,7 +13,7 @@ use burn::prelude::*;
 
 use crate::config::ModelConfig;
 
-/// Slots beyond what is needed that a storage gets when it is made anew.
+/// A storage that grows gets room for twice so many slots at least.
 const SPARE_SLOTS: usize = 64;
 
 /// Storage for every layer, allocated for as many slots as the caller expects and made larger if it
@@ -179,20 +179,14 @@ impl LayerCache {
     }
 
     fn push_row(&mut self, row: Self, longest: usize) {
-        let index = self.num_rows;
-        let (len, filled) = (row.num_slots, self.num_slots);
-        let longest = longest.min(filled);
-        let end = filled.max(len);
+        let (index, len) = (self.num_rows, row.num_slots);
         let [room, capacity] = self.room();
-        if index == room || end >= capacity || filled < len {
+        let is_full = self.num_slots >= capacity;
+        if index == room || is_full || self.num_slots < len {
             let room = if index == room { 2 * room.max(1) } else { room };
-            let capacity = if end >= capacity {
-                end + end.max(SPARE_SLOTS)
-            } else {
-                capacity
-            };
-            self.relocate(filled - longest..filled, end - longest, [room, capacity]);
+            self.keep_last(longest, len, room);
         }
+        let end = self.num_slots;
         for (storage, row) in [(&mut self.keys, row.keys), (&mut self.values, row.values)] {
             let row = row.expect("every write puts the storage back");
             let [_, _, heads, size] = row.dims();
@@ -202,7 +196,6 @@ impl LayerCache {
             *storage = Some(whole.slice_assign(place, added));
         }
         self.num_rows = index + 1;
-        self.num_slots = end;
     }
 
     fn swap_remove_row(&mut self, index: usize) {
@@ -229,18 +222,26 @@ impl LayerCache {
 
     fn make_room(&mut self, longest: usize) {
         let [room, capacity] = self.room();
-        let filled = self.num_slots;
-        if filled < capacity {
-            return;
+        if self.num_slots >= capacity {
+            self.keep_last(longest, 0, room);
         }
-        let longest = longest.min(filled);
-        let capacity = if 2 * longest <= capacity {
+    }
+
+    /// Gives up all slots but the last `longest`, where `least` are wanted, and makes the storage
+    /// larger only where more than half of it would be filled: without that, a batch whose rows come
+    /// and go would need ever more memory.
+    fn keep_last(&mut self, longest: usize, least: usize, room: usize) {
+        let longest = longest.min(self.num_slots);
+        let end = longest.max(least);
+        let [_, capacity] = self.room();
+        let capacity = if 2 * end <= capacity {
             capacity
         } else {
-            2 * capacity.max(SPARE_SLOTS)
+            2 * capacity.max(end).max(SPARE_SLOTS)
         };
-        self.relocate(filled - longest..filled, 0, [room, capacity]);
-        self.num_slots = longest;
+        let kept = self.num_slots - longest..self.num_slots;
+        self.relocate(kept, end - longest, [room, capacity]);
+        self.num_slots = end;
     }
 
     /// Rows and slots there is memory for.

@@ -152,3 +152,18 @@ fn slots_that_no_row_reads_are_given_up_before_the_storage_grows() {
     assert_eq!((layer.num_slots, layer.room()[0]), (4, 2));
     assert!(layer.room()[1] > 4);
 }
+
+/// A row leaves and another joins after every slot that is written, as with a busy server: no row
+/// ever has more than four slots, and two thousand steps need no more memory than one.
+#[test]
+fn a_storage_does_not_grow_with_the_rows_that_come_and_go() {
+    let mut layer = layer(4);
+    layer.append(slots(0..2), slots(0..2));
+    for _ in 0..2000 {
+        layer.make_room(3);
+        layer.append(slots(0..1), slots(0..1));
+        layer.swap_remove_row(0);
+        layer.push_row(row(1, 2), 3);
+    }
+    assert!(layer.room()[1] <= 2 * SPARE_SLOTS, "{:?}", layer.room());
+}

@@ -1,7 +1,9 @@
 //! Ten thousand damaged files: whatever is in them, reading ends in a model or an error.
+//!
+//! KINDLING_MUTATIONS=10000 damages each of the eight files so often.
 
-use std::fs;
 use std::path::Path;
+use std::{env, fs};
 
 use burn::prelude::Device;
 use model::gguf::{GgufFile, GgufType, write_gguf};
@@ -15,8 +17,11 @@ use tempfile::TempDir;
 
 use crate::fixture::golden;
 
-/// Mutations of each file.
-const NUM_MUTATIONS: u64 = 2_500;
+/// Mutations of each file, unless the environment says another number.
+fn num_mutations() -> u64 {
+    let number = env::var("KINDLING_MUTATIONS").map(|number| number.parse().unwrap());
+    number.unwrap_or(1_250)
+}
 
 /// One to four changes: a byte, a number made huge or negative, a piece cut out, doubled or gone from
 /// the end on.
@@ -50,8 +55,8 @@ fn mutated(original: &[u8], seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Reads mutations of a file; says how many were still models.
-fn survivors(original: &Path, read: impl Fn(&Path) -> bool) -> u64 {
+/// Reads mutations of a file. Neither is it read whatever is in it, nor refused whatever is in it.
+fn damage(original: &Path, read: impl Fn(&Path) -> bool) {
     let bytes = fs::read(original).unwrap();
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(original.file_name().unwrap());
@@ -59,7 +64,9 @@ fn survivors(original: &Path, read: impl Fn(&Path) -> bool) -> u64 {
         fs::write(&path, mutated(&bytes, *seed)).unwrap();
         read(&path)
     };
-    (0..NUM_MUTATIONS).filter(is_read).count() as u64
+    let num_read = (0..num_mutations()).filter(is_read).count() as u64;
+    let is_some = (1..num_mutations()).contains(&num_read);
+    assert!(is_some, "{}: {num_read}", original.display());
 }
 
 fn imports(path: &Path) -> bool {
@@ -71,27 +78,34 @@ fn imports(path: &Path) -> bool {
     model.is_ok() && listed.is_ok()
 }
 
-/// Neither file is read whatever is in it, nor refused whatever is in it.
 #[test]
 fn damaged_pytorch_files_are_models_or_errors() {
-    for name in ["head", "third"] {
-        let num_read = survivors(&golden("pth").join(format!("{name}.pth")), imports);
-        assert!((1..NUM_MUTATIONS).contains(&num_read), "{name}: {num_read}");
+    for name in ["v1.pth", "head.pth", "third.pth"] {
+        damage(&golden("pth").join(name), imports);
     }
 }
 
-/// A file of some hundred numbers.
+/// Files of some hundred numbers, of the version without a magic number and of the next one.
 #[test]
 fn damaged_llama2c_files_are_models_or_errors() {
     let dir = TempDir::new().unwrap();
-    let path = dir.path().join("tiny.bin");
     let sizes = [8, 16, 1, 2, 1, 24, 16_i32];
-    let num_floats = 24 * 8 + 8 + 8 * 8 + 4 * 8 + 4 * 8 + 8 * 8 + 8 + 3 * 16 * 8 + 8 + 2 * 16 * 2;
-    let mut bytes: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
-    bytes.extend((0..num_floats).flat_map(|i| (i as f32 / 1e3).to_le_bytes()));
+    let sizes: Vec<u8> = sizes.iter().flat_map(|size| size.to_le_bytes()).collect();
+    let num_floats = 24 * 8 + 8 + 8 * 8 + 4 * 8 + 4 * 8 + 8 * 8 + 8 + 3 * 16 * 8 + 8;
+    let floats = |count: usize| (0..count).flat_map(|i| (i as f32 / 1e3).to_le_bytes());
+
+    let path = dir.path().join("version_0.bin");
+    let rotations = 2 * 16 * 2;
+    let numbers: Vec<u8> = floats(num_floats + rotations).collect();
+    fs::write(&path, [sizes.as_slice(), &numbers].concat()).unwrap();
+    damage(&path, imports_llama2c);
+
+    let path = dir.path().join("version_1.bin");
+    let mut bytes = [b"24ka".as_slice(), &1_u32.to_le_bytes(), &sizes, &[1]].concat();
+    bytes.resize(256, 0);
+    bytes.extend(floats(num_floats));
     fs::write(&path, bytes).unwrap();
-    let num_read = survivors(&path, imports_llama2c);
-    assert!((1..NUM_MUTATIONS).contains(&num_read), "{num_read}");
+    damage(&path, imports_llama2c);
 }
 
 fn imports_llama2c(path: &Path) -> bool {
@@ -105,7 +119,7 @@ fn damaged_gguf_files_are_listed_or_errors() {
     let path = dir.path().join("tiny.gguf");
     let model = load_model(&golden("pth").join("head"), &Device::flex()).unwrap();
     write_gguf(&model, GgufType::F16, &[], &path).unwrap();
-    let num_read = survivors(&path, |path| {
+    damage(&path, |path| {
         let file = GgufFile::read(path);
         file.is_ok_and(|file| {
             let lens = file
@@ -115,5 +129,19 @@ fn damaged_gguf_files_are_listed_or_errors() {
             lens.sum::<usize>() <= 1 << 24
         })
     });
-    assert!((1..NUM_MUTATIONS).contains(&num_read), "{num_read}");
+}
+
+/// The weights beside a sound config, and a config beside sound weights.
+#[test]
+fn damaged_folders_are_models_or_errors() {
+    let folder = golden("pth").join("head");
+    for [damaged, sound] in [
+        ["model.safetensors", "config.json"],
+        ["config.json", "model.safetensors"],
+    ] {
+        damage(&folder.join(damaged), |path| {
+            fs::copy(folder.join(sound), path.with_file_name(sound)).unwrap();
+            load_model(path.parent().unwrap(), &Device::flex()).is_ok()
+        });
+    }
 }

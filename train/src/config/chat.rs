@@ -15,8 +15,8 @@ use super::{ConfigError, check_rows};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChatDataSection {
-    /// Files of conversations (.jsonl, .json or .csv, each also with .gz), each a path or a pattern
-    /// with * and **.
+    /// Files of conversations (.jsonl, .json or .csv, each also with .gz, or .parquet), each a path or
+    /// a pattern with * and **.
     pub files: Vec<String>,
     /// Format of their rows: "auto" (by the first rows of each file), "messages", "sharegpt",
     /// "alpaca", "prompt_response", "magpie", "minimind_csv" or "preference".

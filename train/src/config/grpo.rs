@@ -15,8 +15,8 @@ use crate::grpo::loss::{KlKind, LossKind, LossOptions};
 #[serde(deny_unknown_fields, default)]
 pub struct PromptDataSection {
     /// Files of conversations or of prompts with answers (.jsonl, .json or .csv, each also with
-    /// .gz), each a path or a pattern with * and **; the last answer of a row is what rewards
-    /// compare with.
+    /// .gz, or .parquet), each a path or a pattern with * and **; the last answer of a row is what
+    /// rewards compare with.
     pub files: Vec<String>,
     /// Format of their rows: "auto" (by the first rows of each file), "messages", "sharegpt",
     /// "alpaca", "prompt_response", "magpie", "minimind_csv", "preference" or "loyalty".

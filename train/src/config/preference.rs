@@ -13,8 +13,8 @@ use super::{ConfigError, check_rows};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct PairDataSection {
-    /// Files of preferences (.jsonl, .json or .csv, each also with .gz), each a path or a pattern
-    /// with * and **.
+    /// Files of preferences (.jsonl, .json or .csv, each also with .gz, or .parquet), each a path or
+    /// a pattern with * and **.
     pub files: Vec<String>,
     /// Format of their rows: "auto" (by the first rows of each file) or "preference"; of 7-loyalty
     /// "auto" or "loyalty".

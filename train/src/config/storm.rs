@@ -13,8 +13,9 @@ use crate::storm::curriculum::Fade;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReasonedDataSection {
-    /// Files of conversations (.jsonl, .json or .csv, each also with .gz), each a path or a pattern
-    /// with * and **; the reasoning is the last turn's reasoning_content or its think block.
+    /// Files of conversations (.jsonl, .json or .csv, each also with .gz, or .parquet), each a path or
+    /// a pattern with * and **; the reasoning is the last turn's reasoning_content or its think
+    /// block.
     pub files: Vec<String>,
     /// Format of their rows: "auto" (by the first rows of each file), "messages", "sharegpt",
     /// "alpaca", "prompt_response", "magpie", "minimind_csv" or "preference".

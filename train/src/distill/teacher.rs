@@ -18,6 +18,7 @@ use burn::tensor::activation::log_softmax;
 use dataset::Tokenizer;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use dataset::loader::FiniteBatches;
+use dataset::say;
 use model::CausalLm;
 use model::config::ModelConfig;
 use model::hf::{self, HfError};
@@ -171,7 +172,7 @@ impl Teacher {
         }
         if !quiet {
             let num_rows = questions.num_rows();
-            eprintln!("asking the teacher about {num_rows} rows");
+            say!("asking the teacher about {num_rows} rows");
         }
         for batch in questions.iter() {
             let (slots, _) = trained_slots(&batch);

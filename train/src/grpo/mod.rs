@@ -10,8 +10,10 @@ mod rollout_metrics;
 mod rollouts;
 mod stage;
 
+use dataset::conversations::RowEncoder;
 use dataset::loyalty::IdentityTokens;
 use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prompts};
+use dataset::say;
 use model::ModelConfig;
 
 use crate::config::{ConfigError, GrpoConfig, PromptDataSection, RolloutSection, commented_toml};
@@ -213,19 +215,20 @@ pub(crate) fn read_prompts(
         enable_thinking: data.enable_thinking,
         identities: IdentityTokens::of(&start.tokenizer).filter(|_| data.identities),
     };
-    let (mut prompts, summaries) = encoder
+    let (prompts, summaries) = encoder
         .encode_files(files, data.format, data.max_bad_ratio)
         .map_err(DataError::from)?;
+    let mut prompts = prompts.concat();
     let num_read = prompts.len();
     prompts.retain(|prompt| prompt.input_ids.len() <= data.max_prompt_tokens);
     if !quiet {
         for summary in summaries {
-            eprintln!("{summary}");
+            say!("{summary}");
         }
         let num_long = num_read - prompts.len();
         if num_long > 0 {
             let most = data.max_prompt_tokens;
-            eprintln!("{num_long} prompts are longer than {most} tokens and are left out");
+            say!("{num_long} prompts are longer than {most} tokens and are left out");
         }
     }
     Ok(prompts)

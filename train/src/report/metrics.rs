@@ -9,6 +9,8 @@ use super::record::{Record, Row};
 /// `metrics.jsonl`, open for appending.
 pub(super) struct MetricsFile {
     file: File,
+    /// Lines of the step that the run was resumed from: what is looked at again is not told again.
+    of_resumed_step: Vec<Vec<u8>>,
     num_bytes: u64,
     num_lost: u64,
 }
@@ -33,13 +35,16 @@ impl MetricsFile {
         };
         let shortened = path.with_extension("jsonl.tmp");
         let mut writer = BufWriter::new(File::create(&shortened)?);
-        let mut num_broken = 0;
+        let (mut num_broken, mut of_resumed_step) = (0, Vec::new());
         for line in BufReader::new(file).split(b'\n') {
             let line = line?;
             match serde_json::from_slice::<Row>(&line) {
                 Ok(row) if row.step() <= last_step => {
                     writer.write_all(&line)?;
                     writer.write_all(b"\n")?;
+                    if row.step() == last_step {
+                        of_resumed_step.push(line);
+                    }
                 }
                 Ok(_) => {}
                 Err(_) => num_broken += 1,
@@ -47,7 +52,11 @@ impl MetricsFile {
         }
         writer.into_inner()?.sync_all()?;
         fs::rename(&shortened, path)?;
-        Ok((Self::open(path)?, num_broken))
+        let file = Self {
+            of_resumed_step,
+            ..Self::open(path)?
+        };
+        Ok((file, num_broken))
     }
 
     fn open(path: &Path) -> io::Result<Self> {
@@ -55,6 +64,7 @@ impl MetricsFile {
         let num_bytes = file.metadata()?.len();
         Ok(Self {
             file,
+            of_resumed_step: Vec::new(),
             num_bytes,
             num_lost: 0,
         })
@@ -63,6 +73,10 @@ impl MetricsFile {
     /// Appends a line in a single write, so that a killed process leaves whole lines.
     pub(super) fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
         let mut line = record.to_json()?;
+        let is_there = |known: &Vec<u8>| known == line.as_bytes();
+        if self.of_resumed_step.iter().any(is_there) {
+            return Ok(());
+        }
         line.push('\n');
         if let Err(error) = self.file.write_all(line.as_bytes()) {
             self.num_lost += 1;
@@ -261,6 +275,28 @@ mod tests {
         for_each_row(&path, |row| steps.push(row.step())).unwrap();
         assert_eq!((steps, num_broken), (vec![1, 2, 3, 4, 5], 0));
         assert!(!dir.path().join("metrics.jsonl.tmp").exists());
+    }
+
+    /// A finished run that is resumed looks at itself once more, and finds what it found.
+    #[test]
+    fn what_was_found_at_the_resumed_step_is_not_written_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let sample = |step, prompt: &str| SampleReport {
+            step,
+            prompt: prompt.to_owned(),
+            text: "one".to_owned(),
+        };
+        let mut metrics = MetricsFile::create(&path).unwrap();
+        for step in [3, 4] {
+            metrics.append(&Record::Sample(&sample(step, "a"))).unwrap();
+        }
+        let before = fs::read(&path).unwrap();
+        let (mut metrics, _) = MetricsFile::resume(&path, 4).unwrap();
+        metrics.append(&Record::Sample(&sample(4, "a"))).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+        metrics.append(&Record::Sample(&sample(4, "b"))).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 
     /// A process killed in the middle of a write leaves half a line; it must not poison the next.

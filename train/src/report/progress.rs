@@ -5,6 +5,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use burn_train::metric::state::NumericMetricState;
+use dataset::say;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{ExamReport, ReportConfig, SampleReport, StepReport, ValidationReport};
@@ -74,7 +75,7 @@ impl Progress {
         self.window = Window::default();
         match &self.display {
             Display::Bar(bar) => bar.set_message(numbers),
-            Display::Lines => eprintln!("step {} | {numbers}", counted(report)),
+            Display::Lines => say!("step {} | {numbers}", counted(report)),
             Display::Nothing => {}
         }
     }
@@ -122,8 +123,8 @@ impl Progress {
     /// Shows a line that even a quiet run must not keep to itself.
     pub(super) fn warn(&self, text: &str) {
         match &self.display {
-            Display::Bar(bar) => bar.suspend(|| eprintln!("warning: {text}")),
-            Display::Lines | Display::Nothing => eprintln!("warning: {text}"),
+            Display::Bar(bar) => bar.suspend(|| say!("warning: {text}")),
+            Display::Lines | Display::Nothing => say!("warning: {text}"),
         }
     }
 
@@ -131,14 +132,14 @@ impl Progress {
     pub(super) fn finish(&self) {
         if let Display::Bar(bar) = &self.display {
             bar.abandon();
-            eprintln!();
+            say!();
         }
     }
 
     fn line(&self, text: &str) {
         match &self.display {
             Display::Bar(bar) => bar.println(text),
-            Display::Lines => eprintln!("{text}"),
+            Display::Lines => say!("{text}"),
             Display::Nothing => {}
         }
     }

@@ -6,7 +6,9 @@
 pub mod curriculum;
 mod stage;
 
+use dataset::conversations::RowEncoder;
 use dataset::reasoned::{ReasonedEncoder, ReasonedTokens};
+use dataset::say;
 use dataset::source::hashed_fraction;
 use sha2::{Digest, Sha256};
 
@@ -130,12 +132,12 @@ fn read_rows(
     rows.retain(|row| row.num_tokens() <= data.seq_len);
     if !config.report.quiet {
         for summary in summaries {
-            eprintln!("{summary}");
+            say!("{summary}");
         }
         let num_long = num_read - rows.len();
         if num_long > 0 {
             let seq_len = data.seq_len;
-            eprintln!("{num_long} conversations are longer than {seq_len} tokens and are left out");
+            say!("{num_long} conversations are longer than {seq_len} tokens and are left out");
         }
     }
     Ok(rows)

@@ -1,6 +1,8 @@
 //! HTTP/1.1 over a thread per connection: a tiny model's clients are few, and its one model thread
 //! is what they wait for.
 
+mod chunks;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -153,7 +155,10 @@ impl Client {
                     let len = value.trim().parse();
                     head.body_len = len.map_err(|_| format!("content-length is {value}"))?;
                 }
-                "transfer-encoding" => head.is_chunked = true,
+                "transfer-encoding" if value.trim().eq_ignore_ascii_case("chunked") => {
+                    head.is_chunked = true;
+                }
+                "transfer-encoding" => return Err(format!("transfer-encoding is {value}")),
                 "expect" => head.waits_for_continue = true,
                 "connection" if value.to_ascii_lowercase().contains("close") => {
                     self.keeps_alive = false;
@@ -172,10 +177,7 @@ impl Client {
         mut request: Request,
         head: &Head,
     ) -> Result<Result<Request, ApiError>, Closed> {
-        if head.is_chunked {
-            return Ok(Err(self.refuse(411, "expected a content-length")));
-        }
-        if head.body_len > MAX_BODY_BYTES {
+        if !head.is_chunked && head.body_len > MAX_BODY_BYTES {
             // A client hears nothing before it has sent everything.
             self.skip(head.body_len)?;
             self.keeps_alive = false;
@@ -183,6 +185,10 @@ impl Client {
         }
         if head.waits_for_continue {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        if head.is_chunked {
+            let body = self.read_chunks()?;
+            return Ok(body.map(|body| Request { body, ..request }));
         }
         while self.unread.len() < head.body_len {
             self.read_more()?;
@@ -318,7 +324,6 @@ fn reason(status: u16) -> &'static str {
         401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
-        411 => "Length Required",
         413 => "Payload Too Large",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
