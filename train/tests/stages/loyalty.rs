@@ -52,7 +52,10 @@ fn margins_turn_with_the_identity() {
     config.data.seq_len = 64;
     config.data.validation_fraction = 0.2;
     config.dpo.cache_dir = world.path("cache");
-    config.train.length = Length::Steps(60);
+    config.dpo.beta = 0.5;
+    config.train.length = Length::Steps(200);
+    config.train.micro_batch_size = 8;
+    config.train.grad_accumulation_steps = 1;
     config.optimizer.lr = 1e-2;
     config.optimizer.weight_decay = 0.0;
     config.validation.every_steps = 0;
