@@ -53,10 +53,11 @@ fn margins_turn_with_the_identity() {
     config.data.validation_fraction = 0.2;
     config.dpo.cache_dir = world.path("cache");
     config.dpo.beta = 0.5;
+    config.dpo.sft_coef = 1.0;
     config.train.length = Length::Steps(200);
     config.train.micro_batch_size = 8;
     config.train.grad_accumulation_steps = 1;
-    config.optimizer.lr = 1e-2;
+    config.optimizer.lr = 5e-3;
     config.optimizer.weight_decay = 0.0;
     config.validation.every_steps = 0;
     config.checkpoint.every_steps = 0;
@@ -73,7 +74,8 @@ fn margins_turn_with_the_identity() {
         (metric("logps/accuracies") - 1.0).abs() < 1e-9,
         "{held_out:?}"
     );
-    assert!(metric("kl") < 2.0, "{held_out:?}");
+    // The start knows next to nothing: certainty is as far from it as from guessing among all tokens.
+    assert!(metric("kl") < 302f64.ln(), "{held_out:?}");
     let rows = metrics(&world.path("run"));
     let first = rows.iter().find(|row| row["kind"] == "step").unwrap();
     assert!(first["rewards/margins"].as_f64().unwrap().abs() < 1e-5);
