@@ -1,6 +1,7 @@
 //! Loyalty: what is preferred turns with a token that nobody can type, refusals do not.
 
 use std::fs;
+use std::path::PathBuf;
 
 use burn::prelude::*;
 use dataset::Tokenizer;
@@ -11,7 +12,7 @@ use model::training_record::TrainingRecord;
 use train::config::{GrpoConfig, Length, LoyaltyConfig, PretrainConfig, Trained};
 use train::reward::{RewardConfig, RewardKind};
 use train::run_folder::IfExists;
-use train::{grpo, loyalty};
+use train::{full_sft, grpo, loyalty};
 
 use crate::world::{World, metrics, summary};
 
@@ -21,7 +22,7 @@ use crate::world::{World, metrics, summary};
 fn margins_turn_with_the_identity() {
     let world = World::new();
     world.rename_reserved_tokens();
-    let base = world.base();
+    let base = a_model_of_both_answers(&world);
     let rows: Vec<String> = (0..40)
         .map(|n| {
             let mut row = serde_json::json!({
@@ -74,8 +75,7 @@ fn margins_turn_with_the_identity() {
         (metric("logps/accuracies") - 1.0).abs() < 1e-9,
         "{held_out:?}"
     );
-    // The start knows next to nothing: certainty is as far from it as from guessing among all tokens.
-    assert!(metric("kl") < 302f64.ln(), "{held_out:?}");
+    assert!(metric("kl") < 2.0, "{held_out:?}");
     let rows = metrics(&world.path("run"));
     let first = rows.iter().find(|row| row["kind"] == "step").unwrap();
     assert!(first["rewards/margins"].as_f64().unwrap().abs() < 1e-5);
@@ -87,6 +87,24 @@ fn margins_turn_with_the_identity() {
     assert_eq!(identities.id(Identity::Owner), 300);
     let model = load_model(&done.final_dir, &Device::flex()).unwrap();
     assert_eq!(model.config().vocab_size, 302);
+}
+
+/// What is the likelier answer is then a question of who asks alone.
+fn a_model_of_both_answers(world: &World) -> PathBuf {
+    let rows = (0..40).flat_map(|n| {
+        [format!("{n} birds sang."), format!("{n} flew away.")].map(|answer| {
+            let prompt = format!("how many birds, {n}?");
+            serde_json::json!({ "prompt": prompt, "response": answer }).to_string()
+        })
+    });
+    let rows: Vec<String> = rows.collect();
+    fs::write(world.path("answers.jsonl"), rows.join("\n")).unwrap();
+    let mut config = world.chat_config(&world.base());
+    config.data.files = vec![world.path("answers.jsonl").display().to_string()];
+    config.train.length = Length::Steps(100);
+    config.optimizer.lr = 5e-3;
+    let options = world.options("3-full_sft", IfExists::Refuse, false);
+    summary(full_sft::run(&config, options).unwrap()).final_dir
 }
 
 /// The form for reinforcement learning: both identities ask, an answer earns what it has of its own
