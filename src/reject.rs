@@ -66,11 +66,11 @@ pub fn run(args: &RejectArgs) -> Result<ExitCode> {
         device: pick_device(&args.device)?,
         stop: stop_on_signal()?,
     };
-    Ok(if keep_best(&config, &options)?.is_some() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(INTERRUPTED)
-    })
+    if keep_best(&config, &options)?.is_none() {
+        say!("stopped; the same command with --overwrite begins again");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The same with the config in memory; prints what was kept. `None` if it was interrupted.
@@ -84,7 +84,6 @@ pub(crate) fn keep_best(config: &RejectConfig, options: &RunOptions) -> Result<O
     })?;
     let Some(kept) = kept else {
         bar.abandon();
-        say!("stopped; the same command with --overwrite begins again");
         return Ok(None);
     };
     bar.finish_and_clear();

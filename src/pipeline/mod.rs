@@ -1,5 +1,6 @@
 //! `kindling pipeline FILE`: a recipe of stages, each starting from what the one before left.
 
+mod earlier;
 mod recipe;
 mod table;
 
@@ -9,18 +10,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ::eval::fingerprint::model_fingerprint;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::prelude::Device;
 use clap::Args;
 use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::{FieldDocs, RejectConfig, differences_that_matter};
+use train::config::{FieldDocs, RejectConfig};
 use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
-use crate::config::{load_config, parse_config, toml_path};
+use crate::config::{load_config, toml_path};
 use crate::device::pick_device;
 use crate::eval;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
@@ -31,6 +31,7 @@ use crate::stage::{
 use crate::stdout::{self, out};
 use crate::tokenizer_stage::{self, TokenizerArgs, TokenizerConfig};
 
+use earlier::{SUMMARY, check_begun, check_config, done_summary};
 pub use recipe::{PipelineConfig, StageConfig};
 use table::{StageSummary, table};
 
@@ -39,12 +40,6 @@ const TOKENIZER: &str = "0-tokenizer";
 const EVAL: &str = "eval";
 /// The best answers of the model so far, as `kindling reject` keeps them.
 const REJECT: &str = train::reject::STAGE;
-/// What a completed stage came to, in its folder.
-const SUMMARY: &str = "summary.json";
-/// Fingerprint of the model or tokenizer that a stage has begun with, in its folder.
-const STARTED_FROM: &str = "started_from.txt";
-/// What a stage that has begun was asked to do, in its folder.
-const CONFIG: &str = "config.toml";
 
 /// The command line of a pipeline.
 #[derive(Debug, Clone, Args)]
@@ -276,8 +271,7 @@ impl Pipeline<'_> {
         Ok(Some(named))
     }
 
-    /// Refuses to go on in a folder whose stage has begun with another model or tokenizer than it
-    /// would begin with; notes what it begins with where it has not begun.
+    /// Compares the model or tokenizer that a stage has begun with and that it would begin with.
     fn check_start(&self, stage: &StageConfig, folder: &Path) -> Result<()> {
         let model = self.model_of(stage)?.map(|(_, model)| model);
         // A dry run may have made none of them.
@@ -285,28 +279,7 @@ impl Pipeline<'_> {
         let Some(start) = start.filter(|start| start.exists()) else {
             return Ok(());
         };
-        let found = model_fingerprint(start)?;
-        let path = folder.join(STARTED_FROM);
-        if !folder.join(CONFIG).exists() {
-            if !self.dry_run {
-                fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-                fs::write(&path, found + "\n").with_context(|| path.display().to_string())?;
-            }
-            return Ok(());
-        }
-        // A stage that was begun without a pipeline has no such note.
-        if !path.exists() {
-            return Ok(());
-        }
-        let begun = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        ensure!(
-            begun.trim_end() == found,
-            "{} was begun with another {} than is there now; delete the folder, or name another \
-             --out",
-            folder.display(),
-            start.display()
-        );
-        Ok(())
+        check_begun(folder, start, !self.dry_run)
     }
 
     /// Overrides that make a stage start from what earlier ones left.
@@ -364,39 +337,4 @@ impl Pipeline<'_> {
             }
         }
     }
-}
-
-/// The summary of a stage that was completed with this very config; `None` if it is not complete.
-fn done_summary<C: DeserializeOwned + Serialize>(
-    config: &C,
-    folder: &Path,
-) -> Result<Option<StageSummary>> {
-    let path = folder.join(SUMMARY);
-    if !path.exists() || !folder.join("final").exists() {
-        return Ok(None);
-    }
-    check_config(config, folder)?;
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let summary = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    Ok(Some(summary))
-}
-
-/// Refuses what a stage left in a folder when it was asked something else.
-fn check_config<C: DeserializeOwned + Serialize>(config: &C, folder: &Path) -> Result<()> {
-    let path = folder.join(CONFIG);
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let saved: C = parse_config(&text, &path.display().to_string(), &[])?;
-    let (saved, asked) = (serde_json::to_value(&saved)?, serde_json::to_value(config)?);
-    if let Some(difference) = differences_that_matter(&saved, &asked).first() {
-        bail!(
-            "{} was made with another config ({}: it has {}, asked is {}); delete the folder, or \
-             name another --out",
-            folder.display(),
-            difference.field,
-            difference.saved,
-            difference.asked
-        );
-    }
-    Ok(())
 }
