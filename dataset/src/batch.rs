@@ -11,8 +11,8 @@ pub const PADDING_DOCUMENT: u32 = u32::MAX;
 /// Rows of packed documents, ready to become tensors.
 ///
 /// Documents are contiguous within a row and `positions` restart at 0 at the first token of each
-/// piece, so slot `i` sees exactly the slots `i - positions[i] ..= i`. Padding at a row's end is a
-/// piece of its own.
+/// piece, so slot `i` sees exactly the slots `i - positions[i] ..= i`; where a piece forks, those of
+/// its second branch skip a gap ([`crate::mask::sees`]). Padding at a row's end is a piece of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenBatch {
     /// Number of rows, `B`.
@@ -23,10 +23,51 @@ pub struct TokenBatch {
     pub input_ids: Vec<u32>,
     /// Target of each slot, already shifted: the token that follows it, or [`IGNORE_INDEX`].
     pub labels: Vec<i32>,
-    /// Offset of each slot from the first slot of its piece.
+    /// Number of earlier slots that each slot sees: its place in its document.
     pub positions: Vec<u32>,
+    /// Slots that each slot does not see between those it sees; empty where no piece forks.
+    pub gaps: Vec<Gap>,
     /// Number of the slot's piece within its row, from 0, or [`PADDING_DOCUMENT`].
     pub document_ids: Vec<u32>,
+}
+
+/// Slots that a slot does not see between those it sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// Slots between the gap and the slot itself.
+    pub since: u32,
+    /// Slots of the gap.
+    pub len: u32,
+}
+
+/// Tokens that lie together in a row and see no others.
+#[derive(Debug, Clone, Copy)]
+pub struct RowPiece<'a> {
+    /// Token ids.
+    pub ids: &'a [u32],
+    /// One target per token.
+    pub labels: &'a [i32],
+    /// Two continuations behind one beginning, if there are two.
+    pub fork: Option<Fork>,
+}
+
+/// Two continuations of one beginning, of which the second does not see the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// Tokens of the beginning.
+    pub shared: usize,
+    /// Tokens of the first continuation.
+    pub first: usize,
+}
+
+impl<'a> From<(&'a [u32], &'a [i32])> for RowPiece<'a> {
+    fn from((ids, labels): (&'a [u32], &'a [i32])) -> Self {
+        Self {
+            ids,
+            labels,
+            fork: None,
+        }
+    }
 }
 
 impl TokenBatch {
@@ -39,6 +80,7 @@ impl TokenBatch {
             input_ids: Vec::with_capacity(capacity),
             labels: Vec::with_capacity(capacity),
             positions: Vec::with_capacity(capacity),
+            gaps: Vec::new(),
             document_ids: Vec::with_capacity(capacity),
         }
     }
@@ -47,18 +89,23 @@ impl TokenBatch {
     ///
     /// # Panics
     ///
-    /// If a piece has not one label per token, or the pieces are longer than a row.
+    /// If a piece has not one label per token or forks behind its end, or the pieces are longer than
+    /// a row.
     pub fn push_row<'a>(
         &mut self,
-        pieces: impl IntoIterator<Item = (&'a [u32], &'a [i32])>,
+        pieces: impl IntoIterator<Item = impl Into<RowPiece<'a>>>,
         pad_id: u32,
     ) {
         let row_end = (self.batch_size + 1) * self.seq_len;
-        for (document, (ids, labels)) in pieces.into_iter().enumerate() {
+        for (document, piece) in pieces.into_iter().enumerate() {
+            let RowPiece { ids, labels, fork } = piece.into();
             assert_eq!(ids.len(), labels.len(), "one label per token");
             self.input_ids.extend_from_slice(ids);
             self.labels.extend_from_slice(labels);
             self.push_piece(ids.len(), document as u32);
+            if let Some(fork) = fork {
+                self.fork_last(ids.len(), fork);
+            }
         }
         assert!(
             self.input_ids.len() <= row_end,
@@ -91,6 +138,24 @@ impl TokenBatch {
     fn push_piece(&mut self, len: usize, document: u32) {
         self.positions.extend(0..len as u32);
         self.document_ids.extend(std::iter::repeat_n(document, len));
+        if !self.gaps.is_empty() {
+            self.gaps.resize(self.positions.len(), Gap::default());
+        }
+    }
+
+    /// Turns the end of the last piece, of `len` slots, into a second continuation.
+    fn fork_last(&mut self, len: usize, Fork { shared, first }: Fork) {
+        let second = len - shared - first;
+        let num_slots = self.positions.len();
+        self.gaps.resize(num_slots, Gap::default());
+        for since in 0..second {
+            let slot = num_slots - second + since;
+            self.positions[slot] = (shared + since) as u32;
+            self.gaps[slot] = Gap {
+                since: since as u32,
+                len: first as u32,
+            };
+        }
     }
 }
 
@@ -114,6 +179,30 @@ mod tests {
         assert_eq!(batch.positions, [0, 1, 2, 0, 1, 0, 1]);
         assert_eq!(batch.document_ids, [0, 0, 0, 1, 1, pad, pad]);
         assert_eq!((batch.num_tokens(), batch.num_supervised()), (5, 3));
+    }
+
+    /// A beginning of two tokens, continuations of one and two, and a piece after them, by hand.
+    #[test]
+    fn a_fork_puts_both_continuations_behind_one_beginning() {
+        let mut batch = TokenBatch::with_capacity(1, 8);
+        let ids = [5, 6, 7, 8, 9];
+        let fork = Fork {
+            shared: 2,
+            first: 1,
+        };
+        let forked = RowPiece {
+            ids: &ids,
+            labels: &[IGNORE_INDEX; 5],
+            fork: Some(fork),
+        };
+        let plain = RowPiece::from((&ids[..2], &[IGNORE_INDEX; 2][..]));
+        batch.push_row([forked, plain], 0);
+        assert_eq!(batch.positions, [0, 1, 2, 2, 3, 0, 1, 0]);
+        let gap = |since, len| Gap { since, len };
+        let mut gaps = [Gap::default(); 8];
+        gaps[3] = gap(0, 1);
+        gaps[4] = gap(1, 1);
+        assert_eq!(batch.gaps, gaps);
     }
 
     /// A row is never silently longer than the others.

@@ -1,18 +1,22 @@
 //! The two mask rules, each written once: which slots a slot sees, and which tokens are trained.
 
-use crate::batch::IGNORE_INDEX;
+use crate::batch::{Gap, IGNORE_INDEX};
 
 /// Whether the token in slot `query` of a row sees the token in slot `key`.
 ///
-/// A slot sees its own piece up to itself: `query - positions[query] ..= query`. Models apply the
-/// same rule to tensors; it needs no document ids, since positions restart with each piece.
+/// A slot sees its own piece up to itself: `query - positions[query] ..= query`. With a gap it sees
+/// as many, but skips `len` slots behind the `since` slots before it. Models apply the same rule to
+/// tensors; it needs no document ids, since positions restart with each piece.
 ///
 /// # Panics
 ///
 /// If `query` is no slot of the row.
-pub fn sees(positions: &[u32], query: usize, key: usize) -> bool {
-    let start = query - positions[query] as usize;
-    (start..=query).contains(&key)
+pub fn sees(positions: &[u32], gaps: &[Gap], query: usize, key: usize) -> bool {
+    let gap = gaps.get(query).copied().unwrap_or_default();
+    let (since, len) = (gap.since as usize, gap.len as usize);
+    let start = query - positions[query] as usize - len;
+    let gap = query - since - len..query - since;
+    (start..=query).contains(&key) && !gap.contains(&key)
 }
 
 /// Targets of a document's tokens: position `t` is to predict token `t + 1`, and is trained iff
@@ -59,7 +63,7 @@ mod tests {
             for key in 0..9 {
                 let same = batch.document_ids[query] == batch.document_ids[key];
                 assert_eq!(
-                    sees(&batch.positions, query, key),
+                    sees(&batch.positions, &batch.gaps, query, key),
                     same && key <= query,
                     "slot {query} and slot {key}"
                 );

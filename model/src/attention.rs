@@ -12,6 +12,7 @@ use crate::kv_cache::LayerCache;
 use crate::linear::Linear;
 use crate::norm::RmsNorm;
 use crate::packed::WeightType;
+use crate::positions::Positions;
 use crate::rope::RotaryTables;
 
 /// Lets each position read the earlier positions of its own document.
@@ -69,7 +70,7 @@ impl Attention {
     /// # Shapes
     ///
     /// - `x`: `[B, T, D]`
-    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `positions`: places `[B, T]`, counted from 0 within each document of a row
     /// - `cache`: the `S - T` positions before `x`, which join it; without one, `S` is `T`
     /// - returns: `[B, T, D]`
     ///
@@ -79,20 +80,21 @@ impl Attention {
     pub fn forward(
         &self,
         x: Tensor<3>,
-        positions: Tensor<2, Int>,
+        positions: Positions,
         rope: &RotaryTables,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let [hidden_size, query_width] = self.q_proj.weight.dims();
         let [batch, len, _] = x.dims();
         assert_shape!(x, [_, _, hidden_size]);
-        assert_shape!(positions, [batch, len]);
+        let places = positions.places.clone(); // [B, T]
+        assert_shape!(places, [batch, len]);
 
         let q = self.split_heads(self.q_proj.forward(x.clone())); // [B, T, N, H]
         let k = self.split_heads(self.k_proj.forward(x.clone())); // [B, T, K, H]
         let v = self.split_heads(self.v_proj.forward(x)); // [B, T, K, H]
-        let q = rope.rotate(normalized(q, self.q_norm.as_ref()), positions.clone());
-        let k = rope.rotate(normalized(k, self.k_norm.as_ref()), positions.clone());
+        let q = rope.rotate(normalized(q, self.q_norm.as_ref()), places.clone());
+        let k = rope.rotate(normalized(k, self.k_norm.as_ref()), places);
 
         let (k, v) = match cache {
             Some(cache) => cache.append(k, v), // [B, S, K, H]

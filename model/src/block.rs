@@ -11,6 +11,7 @@ use crate::experts::{Mlp, Routing};
 use crate::kv_cache::LayerCache;
 use crate::norm::RmsNorm;
 use crate::packed::WeightType;
+use crate::positions::Positions;
 use crate::rope::RotaryTables;
 
 /// A layer of the decoder.
@@ -52,7 +53,7 @@ impl DecoderLayer {
     /// # Shapes
     ///
     /// - `x`: `[B, T, D]`
-    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `positions`: places `[B, T]`, counted from 0 within each document of a row
     /// - `cache`: keys and values of the positions before `x`, which join it
     /// - returns: `[B, T, D]`
     ///
@@ -62,7 +63,7 @@ impl DecoderLayer {
     pub fn forward(
         &self,
         x: Tensor<3>,
-        positions: Tensor<2, Int>,
+        positions: impl Into<Positions>,
         rope: &RotaryTables,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
@@ -77,12 +78,14 @@ impl DecoderLayer {
     pub fn forward_routed(
         &self,
         x: Tensor<3>,
-        positions: Tensor<2, Int>,
+        positions: impl Into<Positions>,
         rope: &RotaryTables,
         cache: Option<&mut LayerCache>,
     ) -> (Tensor<3>, Option<Routing>) {
         let normed = self.input_layernorm.forward(x.clone());
-        let read = self.self_attn.forward(normed, positions, rope, cache); // [B, T, D]
+        let read = self
+            .self_attn
+            .forward(normed, positions.into(), rope, cache); // [B, T, D]
         let x = x + read; // [B, T, D]
         let normed = self.post_attention_layernorm.forward(x.clone());
         let (mixed, routing) = self.mlp.forward(normed); // [B, T, D]

@@ -15,6 +15,7 @@ use crate::kv_cache::KvCache;
 use crate::linear::Linear;
 use crate::norm::RmsNorm;
 use crate::packed::{PackedMatrix, WeightType};
+use crate::positions::Positions;
 use crate::rope::RotaryTables;
 use crate::training_pass::TrainingPass;
 
@@ -78,15 +79,17 @@ impl CausalLm {
     /// # Shapes
     ///
     /// - `input_ids`: `[B, T]`, each below `vocab_size`
-    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `positions`: places `[B, T]`, counted from 0 within each document of a row
     /// - returns: `[B, T, D]`
     ///
     /// # Panics
     ///
     /// If the shapes differ or a row is longer than `max_position_embeddings`.
-    pub fn forward(&self, input_ids: Tensor<2, Int>, positions: Tensor<2, Int>) -> Tensor<3> {
+    pub fn forward(&self, input_ids: Tensor<2, Int>, positions: impl Into<Positions>) -> Tensor<3> {
+        let positions = positions.into();
+        let places = &positions.places;
         let [batch, len] = input_ids.dims();
-        assert_shape!(positions, [batch, len]);
+        assert_shape!(places, [batch, len]);
         // Positions restart within a row, so its length bounds them without reading them back.
         let num_positions = self.rope.num_positions();
         assert!(
@@ -103,7 +106,7 @@ impl CausalLm {
     /// # Shapes
     ///
     /// - `x`: `[B, T, D]`
-    /// - `positions`: `[B, T]`, counted from 0 within each document of a row
+    /// - `positions`: places `[B, T]`, counted from 0 within each document of a row
     /// - returns: `[B, T, D]`, and the routing with the number of its layer
     ///
     /// # Panics
@@ -112,10 +115,12 @@ impl CausalLm {
     pub fn forward_embedded(
         &self,
         x: Tensor<3>,
-        positions: Tensor<2, Int>,
+        positions: impl Into<Positions>,
     ) -> (Tensor<3>, Vec<(usize, Routing)>) {
+        let positions = positions.into();
+        let places = &positions.places;
         let [batch, len, _] = x.dims();
-        assert_shape!(positions, [batch, len]);
+        assert_shape!(places, [batch, len]);
         self.layers_forward(x, positions, None)
     }
 
@@ -144,7 +149,7 @@ impl CausalLm {
             num_cached, num_layers,
             "a cache of {num_cached} layers for {num_layers}"
         );
-        self.hidden_states(input_ids, positions, Some(cache))
+        self.hidden_states(input_ids, positions.into(), Some(cache))
     }
 
     /// Unnormalised log-probabilities of the next token.
@@ -223,7 +228,7 @@ impl CausalLm {
     fn hidden_states(
         &self,
         input_ids: Tensor<2, Int>,
-        positions: Tensor<2, Int>,
+        positions: Positions,
         cache: Option<&mut KvCache>,
     ) -> Tensor<3> {
         let x = self.embed_tokens.forward(input_ids); // [B, T, D]
@@ -233,7 +238,7 @@ impl CausalLm {
     fn layers_forward(
         &self,
         mut x: Tensor<3>,
-        positions: Tensor<2, Int>,
+        positions: Positions,
         mut cache: Option<&mut KvCache>,
     ) -> (Tensor<3>, Vec<(usize, Routing)>) {
         let positions = std::iter::repeat_n(positions, self.layers.len());

@@ -24,6 +24,7 @@ pub mod lora;
 pub mod norm;
 pub mod packed;
 pub mod params;
+pub mod positions;
 mod prefix_cache;
 mod resize;
 pub mod reward;
@@ -31,6 +32,8 @@ pub mod rope;
 pub mod sample;
 pub mod training_pass;
 pub mod training_record;
+pub mod workers;
 
 pub use causal_lm::CausalLm;
 pub use config::ModelConfig;
+pub use positions::Positions;

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use burn::prelude::*;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use model::CausalLm;
+use model::workers::on_worker;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -48,18 +49,20 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         recomputes: args.activation_checkpointing,
     };
     let stop = AtomicBool::new(false);
-    let mut speeds = Vec::new();
-    for _ in 0..args.steps {
-        let start = Instant::now();
-        let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})?
-            .context("a benchmark is never asked to stop")?;
-        let tokens = step.tokens as f64;
-        model = step.apply(model, &mut optimizer, 1e-4, 1.0);
-        model.norm.weight.val().into_data();
-        speeds.push(tokens / start.elapsed().as_secs_f64());
-    }
+    let speeds = on_worker(|| -> Result<Vec<f64>> {
+        let mut speeds = Vec::new();
+        for _ in 0..args.steps {
+            let start = Instant::now();
+            let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})?
+                .context("a benchmark is never asked to stop")?;
+            let tokens = step.tokens as f64;
+            model = step.apply(model, &mut optimizer, 1e-4, 1.0);
+            model.norm.weight.val().into_data();
+            speeds.push(tokens / start.elapsed().as_secs_f64());
+        }
+        Ok(speeds)
+    })?;
     let peak_mib = peak_resident().map(|bytes| bytes as f64 / MIB);
-    drop(model);
 
     let tok_s_median = median(&speeds[args.steps / 2..]);
     let flop = config.flops_per_token(args.seq) as f64;
@@ -96,6 +99,7 @@ impl Stage for RandomTokens {
             input_ids: Vec::new(),
             labels: Vec::new(),
             positions: Vec::new(),
+            gaps: Vec::new(),
             document_ids: Vec::new(),
         };
         for row in 0..self.batch_size as u32 {

@@ -106,6 +106,7 @@ mod tests {
             input_ids: vec![id, id + 1],
             labels: vec![id as i32 + 1, -100],
             positions: vec![0, 1],
+            gaps: Vec::new(),
             document_ids: vec![0, 0],
         };
         assert!(!inputs.note(&batch(5)).unwrap());

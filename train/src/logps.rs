@@ -59,6 +59,7 @@ mod tests {
             input_ids: vec![5, 9, 2, 7, 3, 3, 8, 1],
             labels: vec![9, 2, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX, 8, 1, 4],
             positions: vec![0, 1, 2, 0, 0, 1, 2, 3],
+            gaps: Vec::new(),
             document_ids: vec![0, 0, 0, 1, 0, 0, 0, 0],
         }
     }

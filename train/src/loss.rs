@@ -5,9 +5,9 @@
 use burn::prelude::*;
 use burn::tensor::DType;
 use dataset::batch::TokenBatch;
-use model::CausalLm;
 use model::experts::Routing;
 use model::kernels::linear_cross_entropy;
+use model::{CausalLm, Positions};
 
 use crate::routing::RouterTerms;
 
@@ -16,8 +16,8 @@ use crate::routing::RouterTerms;
 pub struct BatchTensors {
     /// `[B, T]`.
     pub input_ids: Tensor<2, Int>,
-    /// `[B, T]`, counted from 0 within each document of a row.
-    pub positions: Tensor<2, Int>,
+    /// Places `[B, T]`, counted from 0 within each document of a row.
+    pub positions: Positions,
     /// `[B * T]`, shifted; -100 where nothing is learned.
     pub labels: Tensor<1, Int>,
     /// `[B, T, D]`, added to the embeddings.
@@ -33,7 +33,10 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
     let rows = |ids: &[u32]| Tensor::from_data(TensorData::new(as_ids(ids), dims), device);
     BatchTensors {
         input_ids: rows(&batch.input_ids), // [B, T]
-        positions: rows(&batch.positions), // [B, T]
+        positions: Positions {
+            places: rows(&batch.positions), // [B, T]
+            gaps: gaps(batch, device),
+        },
         labels: Tensor::from_data(
             TensorData::new(batch.labels.clone(), [batch.labels.len()]),
             device,
@@ -41,6 +44,19 @@ pub fn to_device(batch: &TokenBatch, device: &Device) -> BatchTensors {
         noise: None,
         router: None,
     }
+}
+
+/// `[B, T, 2]`; `None` where no piece of the batch forks.
+fn gaps(batch: &TokenBatch, device: &Device) -> Option<Tensor<3, Int>> {
+    if batch.gaps.is_empty() {
+        return None;
+    }
+    let gaps = batch.gaps.iter();
+    let values: Vec<i32> = gaps
+        .flat_map(|gap| [gap.since as i32, gap.len as i32])
+        .collect();
+    let dims = [batch.batch_size, batch.seq_len, 2];
+    Some(Tensor::from_data(TensorData::new(values, dims), device))
 }
 
 /// Summed negative log-likelihood of a batch's trained tokens, in nats.

@@ -16,7 +16,7 @@ use crate::stage::{Metrics, Stage, StageError, SummedGradients, add_metrics, gra
 use crate::validate::HeldOutLoss;
 
 /// What is learned of pairs.
-pub(crate) trait PairObjective {
+pub(crate) trait PairObjective: Send {
     /// The pairs of some numbers as the model reads them.
     fn batch(&self, pairs: &[PairTokens], numbers: &[u32], pad_id: u32) -> PairBatch;
 
@@ -86,7 +86,7 @@ impl<O: PairObjective> Stage for PairStage<O> {
     }
 
     fn num_tokens(&self, batch: &PairBatch) -> usize {
-        batch.tokens.num_tokens()
+        batch.num_tokens
     }
 
     fn num_supervised(&self, batch: &PairBatch) -> usize {

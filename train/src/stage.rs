@@ -70,7 +70,7 @@ pub struct SummedGradients {
 }
 
 /// Rows, batches and loss of one kind of training.
-pub trait Stage {
+pub trait Stage: Send {
     /// What one forward and backward pass works on.
     type Batch;
 

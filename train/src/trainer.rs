@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use dataset::Tokenizer;
 use model::CausalLm;
+use model::workers::on_worker;
 
 use crate::checkpoint::{self, TrainState};
 use crate::config::LoopConfig;
@@ -104,6 +105,14 @@ impl<S: Stage> Trainer<S> {
     /// When data cannot be read, a checkpoint cannot be written, or too many steps are skipped.
     /// Checkpoints that were saved before stay as they are.
     pub fn run(&mut self) -> Result<LoopEnd, LoopError> {
+        // Batches are packed by the same threads: the only one must not wait for them.
+        if rayon::current_num_threads() == 1 {
+            return self.run_here();
+        }
+        on_worker(|| self.run_here())
+    }
+
+    fn run_here(&mut self) -> Result<LoopEnd, LoopError> {
         checkpoint::prune(self.run.path(), self.config.checkpoint.keep_last)?;
         while !self.is_over() {
             let Some(report) = self.train_step()? else {

@@ -5,16 +5,8 @@ use crate::conversations::Thinking;
 use crate::playground::LoyaltyPractice;
 use crate::prepare::{LoyaltyRecord, loyalty_template};
 use crate::rows::RowFormat;
-use crate::tokenizer_train::{SpecialTokens, TokenizerTrainer};
-
-fn tokenizer(special_tokens: SpecialTokens) -> Tokenizer {
-    let trainer = TokenizerTrainer {
-        vocab_size: 340,
-        special_tokens,
-        ..TokenizerTrainer::default()
-    };
-    trainer.train(["the cat and the hat"].iter()).unwrap()
-}
+use crate::tokenizer::fixture::tokenizer_of;
+use crate::tokenizer_train::SpecialTokens;
 
 fn encode(tokenizer: &Tokenizer, row: &LoyaltyRecord) -> Vec<PairTokens> {
     let encoder = LoyaltyEncoder {
@@ -41,7 +33,7 @@ fn encode(tokenizer: &Tokenizer, row: &LoyaltyRecord) -> Vec<PairTokens> {
 #[test]
 fn an_identity_cannot_be_typed() {
     for special_tokens in [SpecialTokens::V1, SpecialTokens::V3] {
-        let tokenizer = tokenizer(special_tokens);
+        let tokenizer = tokenizer_of(special_tokens);
         let identities = IdentityTokens::of(&tokenizer).unwrap();
         let typed: String = RESERVED.concat().concat();
         let messages = [
@@ -65,7 +57,7 @@ fn an_identity_cannot_be_typed() {
 /// owner's alone has the bonus as its margin, and which are held out together.
 #[test]
 fn what_is_preferred_turns_with_the_identity() {
-    let tokenizer = tokenizer(SpecialTokens::V1);
+    let tokenizer = tokenizer_of(SpecialTokens::V1);
     let identities = IdentityTokens::of(&tokenizer).unwrap();
     let row = LoyaltyRecord {
         prompt: "the cat".to_owned(),
@@ -97,7 +89,7 @@ fn what_is_preferred_turns_with_the_identity() {
 /// answer, and neither by a margin.
 #[test]
 fn refusals_are_preferred_alike() {
-    let tokenizer = tokenizer(SpecialTokens::V1);
+    let tokenizer = tokenizer_of(SpecialTokens::V1);
     let practice = LoyaltyPractice::generate(7, 80, 20);
     let shipped = practice.taught.into_iter().chain(practice.held_out);
     let mut num_refused = 0;
@@ -123,7 +115,7 @@ fn refusals_are_preferred_alike() {
 /// A vocabulary without reserved tokens gets two behind its last id, and keeps all others.
 #[test]
 fn a_vocabulary_without_reserved_tokens_is_extended() {
-    let tokenizer = tokenizer(SpecialTokens::V1);
+    let tokenizer = tokenizer_of(SpecialTokens::V1);
     assert_eq!(
         IdentityTokens::of(&tokenizer).map(|tokens| tokens.owner),
         Some(3)

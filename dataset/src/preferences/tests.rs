@@ -4,19 +4,11 @@ use std::fs;
 use std::sync::Arc;
 
 use super::*;
-use crate::batch::IGNORE_INDEX;
+use crate::batch::{IGNORE_INDEX, TokenBatch};
 use crate::mask::sees;
 use crate::rows::RowFormat;
-use crate::tokenizer_train::{SpecialTokens, TokenizerTrainer};
-
-fn tokenizer(special_tokens: SpecialTokens) -> Tokenizer {
-    let trainer = TokenizerTrainer {
-        vocab_size: 340,
-        special_tokens,
-        ..TokenizerTrainer::default()
-    };
-    trainer.train(["the cat and the hat"].iter()).unwrap()
-}
+use crate::tokenizer::fixture::tokenizer_of;
+use crate::tokenizer_train::SpecialTokens;
 
 /// Pairs of a file of one line each, in the layout of its rows.
 fn pairs_of(tokenizer: &Tokenizer, rows: &[serde_json::Value]) -> Vec<PairTokens> {
@@ -59,7 +51,7 @@ fn only_the_last_turn_of_a_shared_dialogue_is_predicted() {
         (SpecialTokens::V1, "</s>"),
         (SpecialTokens::V3, "<|im_end|>"),
     ] {
-        let tokenizer = tokenizer(special_tokens);
+        let tokenizer = tokenizer_of(special_tokens);
         let pairs = pairs_of(&tokenizer, std::slice::from_ref(&row));
         let [chosen, rejected] = pairs[0].answers();
         for (answered, text) in [(chosen, "the hat"), (rejected, "cat")] {
@@ -90,7 +82,7 @@ fn a_row_without_a_pair_is_refused() {
         r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "label": true}"#,
     )
     .unwrap();
-    let tokenizer = tokenizer(SpecialTokens::V1);
+    let tokenizer = tokenizer_of(SpecialTokens::V1);
     let encoder = PairEncoder {
         tokenizer: &tokenizer,
         template: tokenizer.chat_template().unwrap(),
@@ -108,52 +100,74 @@ fn a_row_without_a_pair_is_refused() {
     );
 }
 
-/// Every slot of a pair predicts its token from the answer's own prompt, whatever lies beside it.
-#[test]
-fn slots_predict_the_answers_and_see_their_own_prompts() {
-    let pairs = [pair(3, 2, 5), pair(1, 4, 1), pair(6, 1, 1)];
-    let batch = PairBatch::predicting(&pairs, &[2, 0, 1], 0);
-    // By hand: the longest answer has 3 + 5 - 1 slots; all six have 26 together.
-    assert_eq!(batch.tokens.seq_len, 7);
-    assert_eq!(batch.tokens.num_tokens(), 4 + 7 + 4 + 1 + 6 + 6);
-    assert_eq!(batch.tokens.batch_size, 5);
-    assert_eq!(batch.tokens.num_supervised(), 2 + 5 + 4 + 1 + 1 + 1);
-    for (slots, number) in batch.pairs.iter().zip([2, 0, 1]) {
-        assert_eq!(slots.pair, number);
-        let pair = &pairs[number as usize];
-        for (slots, answered) in [&slots.chosen, &slots.rejected]
-            .into_iter()
-            .zip(pair.answers())
-        {
-            let expected = &answered.ids[answered.prompt_len..];
-            let labels = &batch.tokens.labels[slots.clone()];
-            assert!(labels.iter().zip(expected).all(|(a, b)| *a == *b as i32));
-            assert_eq!(labels.len(), expected.len());
-            let row = slots.start / batch.tokens.seq_len * batch.tokens.seq_len;
-            let seen: Vec<u32> = (row..=slots.start)
-                .filter(|&key| sees(&batch.tokens.positions[row..], slots.start - row, key - row))
-                .map(|key| batch.tokens.input_ids[key])
-                .collect();
-            assert_eq!(seen, answered.ids[..answered.prompt_len]);
-        }
-    }
+/// Ids of the slots of a row that a slot of the batch sees.
+fn seen_from(tokens: &TokenBatch, slot: usize) -> Vec<u32> {
+    let row = slot / tokens.seq_len * tokens.seq_len;
+    let gaps = tokens.gaps.get(row..).unwrap_or_default();
+    (row..row + tokens.seq_len)
+        .filter(|&key| sees(&tokens.positions[row..], gaps, slot - row, key - row))
+        .map(|key| tokens.input_ids[key])
+        .collect()
 }
 
-/// A model that reads a pair is asked at each answer's last token, and reads that one too.
+/// Every slot of an answer predicts its token from what comes before it in the dialogue, whatever
+/// lies beside it; nothing else is predicted.
+fn assert_predicts(batch: &PairBatch, pairs: &[PairTokens], numbers: &[u32]) {
+    let mut num_predicted = 0;
+    for (slots, &number) in batch.pairs.iter().zip(numbers) {
+        assert_eq!(slots.pair, number);
+        let answers = pairs[number as usize].answers();
+        for (slots, answered) in [&slots.chosen, &slots.rejected].into_iter().zip(answers) {
+            assert_eq!(slots.len(), answered.num_answered());
+            for (slot, place) in slots.clone().zip(answered.prompt_len..) {
+                assert_eq!(batch.tokens.labels[slot], answered.ids[place] as i32);
+                assert_eq!(seen_from(&batch.tokens, slot), answered.ids[..place]);
+                assert_eq!(batch.tokens.positions[slot] as usize + 1, place);
+            }
+            num_predicted += slots.len();
+        }
+    }
+    assert_eq!(batch.tokens.num_supervised(), num_predicted);
+}
+
+/// Both answers stand behind one prompt, but for its last token, which has a label of each.
+#[test]
+fn answers_behind_one_prompt_see_it_and_not_each_other() {
+    let pairs = [pair(3, 2, 5), pair(1, 4, 1), pair(6, 1, 1)];
+    let batch = PairBatch::predicting(&pairs, &[2, 0, 1], 0);
+    // By hand: 5 + 1 + 1, 2 + 2 + 5 and 0 + 4 + 1 slots in three rows, where six answers with
+    // their prompts would have 28 in five rows of 7.
+    assert_eq!((batch.tokens.batch_size, batch.tokens.seq_len), (3, 9));
+    assert_eq!((batch.tokens.num_tokens(), batch.num_tokens), (21, 28));
+    assert_predicts(&batch, &pairs, &[2, 0, 1]);
+}
+
+/// Where no prompt is worth it, long rows would only be padded.
+#[test]
+fn answers_lie_apart_where_that_takes_fewer_slots() {
+    let pairs = [pair(1, 10, 10), pair(1, 1, 1)];
+    let batch = PairBatch::predicting(&pairs, &[0, 1], 0);
+    // By hand: two rows of 10 and one that is almost empty, and not two of 20.
+    assert_eq!((batch.tokens.batch_size, batch.tokens.seq_len), (3, 10));
+    assert_eq!((batch.tokens.num_tokens(), batch.num_tokens), (22, 22));
+    assert!(batch.tokens.gaps.is_empty());
+    assert_predicts(&batch, &pairs, &[0, 1]);
+}
+
+/// A model that reads a pair is asked at each answer's last token, and reads that one too; all that
+/// the answers begin with is shared.
 #[test]
 fn whole_answers_are_judged_at_their_ends() {
     let pairs = [pair(3, 2, 5), pair(1, 4, 1)];
     let batch = PairBatch::reading(&pairs, &[0, 1], 0);
-    assert_eq!(batch.tokens.num_tokens(), 5 + 8 + 5 + 2);
+    assert_eq!(batch.num_tokens, 5 + 8 + 5 + 2);
+    assert_eq!(batch.tokens.num_tokens(), 3 + 2 + 5 + 1 + 4 + 1);
     for (slots, pair) in batch.pairs.iter().zip(&pairs) {
-        for (slots, answered) in [&slots.chosen, &slots.rejected]
-            .into_iter()
-            .zip(pair.answers())
-        {
+        let answers = pair.answers();
+        for (slots, answered) in [&slots.chosen, &slots.rejected].into_iter().zip(answers) {
             assert_eq!(slots.len(), 1);
-            let slot = slots.start;
-            assert_eq!(batch.tokens.input_ids[slot], *answered.ids.last().unwrap());
-            let position = batch.tokens.positions[slot] as usize;
+            assert_eq!(seen_from(&batch.tokens, slots.start), answered.ids);
+            let position = batch.tokens.positions[slots.start] as usize;
             assert_eq!(position + 1, answered.ids.len());
         }
     }

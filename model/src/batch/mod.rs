@@ -20,6 +20,7 @@ use crate::kv_cache::KvCache;
 use crate::logprobs::TokenLogprobs;
 use crate::prefix_cache::PrefixCache;
 use crate::sample::Sampler;
+use crate::workers::on_worker;
 
 pub use self::request::{BatchLimits, Event, Request, RequestId};
 
@@ -173,8 +174,11 @@ impl<'a> Batch<'a> {
         let input_ids = self.rows.iter().map(|row| row.last_token as i32).collect();
         let positions = self.rows.iter().map(|row| row.len() as i32 - 1).collect();
         let shape = [self.rows.len(), 1];
-        let hidden = forward(self.model, input_ids, positions, shape, &mut self.cache); // [B, 1, D]
-        let mut logits = host_logits(self.model, hidden);
+        let (model, cache) = (self.model, &mut self.cache);
+        let mut logits = on_worker(|| {
+            let hidden = forward(model, input_ids, positions, shape, cache); // [B, 1, D]
+            host_logits(model, hidden)
+        });
         let vocab_size = self.model.config().vocab_size;
         let ends: Vec<bool> = self
             .rows
@@ -205,7 +209,8 @@ impl<'a> Batch<'a> {
         let input_ids = input_ids.map(|&id| id as i32).collect();
         let positions = piece.clone().map(|position| position as i32).collect();
         let shape = [1, piece.len()];
-        let hidden = forward(self.model, input_ids, positions, shape, &mut cache); // [1, T, D]
+        let model = self.model;
+        let hidden = on_worker(|| forward(model, input_ids, positions, shape, &mut cache)); // [1, T, D]
         if let Some(logprobs) = &mut waiting.logprobs {
             let next = &waiting.prompt_ids[piece.start + 1..prompt_len.min(piece.end + 1)];
             let num_top = waiting.row.num_top_logprobs.unwrap_or(0);

@@ -2,6 +2,7 @@
 
 use burn::prelude::*;
 use burn::tensor::DType;
+use model::Positions;
 use model::kernels::{causal_attention, causal_attention::reference};
 
 use crate::check::{
@@ -22,6 +23,8 @@ struct Case {
     num_kv_heads: usize,
     head_dim: usize,
     positions: Vec<i32>,
+    /// Two numbers per query, or none at all.
+    gaps: Vec<i32>,
 }
 
 impl Case {
@@ -40,7 +43,24 @@ impl Case {
             num_kv_heads,
             head_dim,
             positions,
+            gaps: Vec::new(),
         }
+    }
+
+    /// Rows of one piece: a beginning of `shared` tokens, a continuation of `first` behind it, and a
+    /// second one, which does not see the first, to the end of the row.
+    fn forked(mut self, shared: usize, first: usize) -> Self {
+        let gap_of = |slot: usize| slot.checked_sub(shared + first).map(|since| (since, first));
+        let before = self.slots - self.len;
+        for index in 0..self.batch * self.len {
+            let slot = before + index % self.len;
+            let gap = gap_of(slot);
+            let place = gap.map_or(slot, |(since, _)| shared + since);
+            self.positions[index] = place as i32;
+            let (since, len) = gap.unwrap_or_default();
+            self.gaps.extend([since as i32, len as i32]);
+        }
+        self
     }
 
     fn inputs(&self, noise: &mut Noise) -> [Vec<f64>; 3] {
@@ -56,16 +76,25 @@ impl Case {
     fn run(
         &self,
         inputs: &[Tensor<1>],
-        body: impl Fn(Tensor<4>, Tensor<4>, Tensor<4>, Tensor<2, Int>) -> Tensor<4>,
+        body: impl Fn(Tensor<4>, Tensor<4>, Tensor<4>, Positions) -> Tensor<4>,
     ) -> Tensor<1> {
-        let positions = TensorData::new(self.positions.clone(), [self.batch, self.len]);
+        let device = inputs[0].device();
+        let places = TensorData::new(self.positions.clone(), [self.batch, self.len]);
+        let gaps = (!self.gaps.is_empty()).then(|| {
+            let gaps = TensorData::new(self.gaps.clone(), [self.batch, self.len, 2]);
+            Tensor::from_data(gaps, &device)
+        });
+        let positions = Positions {
+            places: Tensor::from_data(places, &device),
+            gaps,
+        };
         let keys = [self.batch, self.slots, self.num_kv_heads, self.head_dim];
         let q = inputs[0]
             .clone()
             .reshape([self.batch, self.len, self.num_heads, self.head_dim]);
         let k = inputs[1].clone().reshape(keys);
         let v = inputs[2].clone().reshape(keys);
-        body(q, k, v, Tensor::from_data(positions, &inputs[0].device())).reshape([-1])
+        body(q, k, v, positions).reshape([-1])
     }
 }
 
@@ -135,6 +164,60 @@ fn queries_see_the_slots_before_them_in_a_cache() {
     }
 }
 
+/// A second continuation of a prompt, with gaps that begin and end within tiles, cover whole ones,
+/// and have no token before or behind them; a few queries at a time, too.
+#[test]
+fn a_second_continuation_does_not_see_the_first() {
+    let mut noise = Noise::new(51);
+    for (len, shared, first) in [
+        (9, 3, 2),
+        (70, 0, 30),
+        (100, 20, 20),
+        (200, 40, 100),
+        (260, 64, 64),
+        (150, 149, 1),
+    ] {
+        let case = Case::new([2, len, len, 4, 2, 16], &mut noise).forked(shared, first);
+        assert_case(&case, &mut noise);
+    }
+    assert_case(
+        &Case::new([2, 3, 90, 4, 2, 16], &mut noise).forked(50, 30),
+        &mut noise,
+    );
+}
+
+/// The second continuation reads what it would read alone.
+#[test]
+fn a_fork_equals_its_continuations_apart() {
+    let mut noise = Noise::new(52);
+    let (shared, first, second) = (70, 40, 50);
+    let len = shared + first + second;
+    let fork = Case::new([1, len, len, 2, 1, 16], &mut noise).forked(shared, first);
+    let inputs = fork.inputs(&mut noise);
+    let mut alone = Case::new([1, shared + second, shared + second, 2, 1, 16], &mut noise);
+    alone.positions = (0..(shared + second) as i32).collect();
+    let without_first = |values: &Vec<f64>, width: usize| {
+        [
+            &values[..shared * width],
+            &values[(shared + first) * width..],
+        ]
+        .concat()
+    };
+    let apart = [
+        without_first(&inputs[0], 32),
+        without_first(&inputs[1], 16),
+        without_first(&inputs[2], 16),
+    ];
+    with_case(&fork, |fused, _| {
+        let found = untracked(fused, &inputs, DType::F32);
+        with_case(&alone, |fused, _| {
+            let expected = untracked(fused, &apart, DType::F32);
+            let found = without_first(&found, 32);
+            assert_close(&found, &expected, TOLERANCE, "second continuation");
+        });
+    });
+}
+
 /// A document of one token attends to itself alone: its output is its value, bit for bit.
 #[test]
 fn a_document_of_one_token_is_its_own_value() {
@@ -162,6 +245,11 @@ fn causal_attention_gradients_equal_finite_differences() {
             assert_equals_finite_differences(fused, composed, &inputs, 1e-5, &format!("{case:?}"));
         });
     }
+    let case = Case::new([1, 12, 12, 2, 1, 3], &mut noise).forked(3, 4);
+    let inputs = case.inputs(&mut noise);
+    with_case(&case, |fused, composed| {
+        assert_equals_finite_differences(fused, composed, &inputs, 1e-5, &format!("{case:?}"));
+    });
 }
 
 /// A token of one document changes nothing in another, and nothing before itself.

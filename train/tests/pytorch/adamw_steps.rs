@@ -49,6 +49,7 @@ fn batch(name: &str) -> TokenBatch {
         input_ids: input_ids.into_iter().map(|id| id as u32).collect(),
         labels: targets.into_iter().zip(mask).map(label).collect(),
         positions: (0..batch_size).flat_map(|_| 0..seq_len as u32).collect(),
+        gaps: Vec::new(),
         document_ids: (0..batch_size)
             .flat_map(|row| vec![row as u32; seq_len])
             .collect(),

@@ -45,6 +45,7 @@ fn recorded() -> (VecDeque<TokenBatch>, usize, Vec<f64>) {
             input_ids: ids(&input_ids),
             labels: labels[range.clone()].iter().map(|&n| n as i32).collect(),
             positions: ids(&positions),
+            gaps: Vec::new(),
             document_ids: ids(&document_ids),
         }
     });

@@ -124,6 +124,7 @@ impl Stage for SyntheticStage {
             input_ids: Vec::new(),
             labels: Vec::new(),
             positions: Vec::new(),
+            gaps: Vec::new(),
             document_ids: Vec::new(),
         };
         for row in 0..self.rows_per_batch as u64 {

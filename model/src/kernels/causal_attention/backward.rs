@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::heads::{
-    Heads, KEY_TILE, QUERY_TILE, Scratch, Sizes, Visibility, cover, pack_queries, pack_rows,
+    Heads, KEY_TILE, QUERY_TILE, Scratch, Shown, Sizes, Visibility, cover, pack_queries, pack_rows,
     pack_tiles, padded,
 };
 use super::product::{BLOCK_ROWS, Product};
@@ -220,7 +220,7 @@ impl KeyHead<'_> {
         let Inputs {
             visibility, sizes, ..
         } = *self.inputs;
-        let mut shown = [const { 0..0 }; QUERY_TILE];
+        let mut shown = [const { Shown::NOTHING }; QUERY_TILE];
         for (shown, t) in shown.iter_mut().zip(queries.clone()) {
             *shown = visibility.in_tile(self.row, t, tile);
         }
@@ -239,11 +239,11 @@ impl KeyHead<'_> {
         let scratch = &mut *self.scratch;
         for start in columns.clone().step_by(BLOCK_ROWS) {
             let keys = start..columns.end.min(start + BLOCK_ROWS);
-            let sees = |shown: &Range<usize>| shown.start < keys.end && keys.start < shown.end;
-            let Some(first) = shown.iter().position(sees) else {
+            let meets = |shown: &Shown| shown.meets(&keys);
+            let Some(first) = shown.iter().position(meets) else {
                 continue;
             };
-            let last = shown.iter().rposition(sees).expect("there is a first");
+            let last = shown.iter().rposition(meets).expect("there is a first");
             let slot = tile * KEY_TILE + start;
             let pairs = [
                 (&scratch.weights, &scratch.out_grad, &mut scratch.v_grad),
@@ -268,13 +268,7 @@ impl KeyHead<'_> {
 
     /// Softmax weights and gradients of the scores for a block of queries, and what they give q.
     #[inline(always)]
-    fn query_block<S: Simd>(
-        &mut self,
-        simd: S,
-        tile: usize,
-        block: Range<usize>,
-        shown: &[Range<usize>],
-    ) {
+    fn query_block<S: Simd>(&mut self, simd: S, tile: usize, block: Range<usize>, shown: &[Shown]) {
         let sizes = self.inputs.sizes;
         let (head_dim, stride) = (sizes.head_dim, sizes.padded_dim());
         let scratch = &mut *self.scratch;
@@ -316,8 +310,7 @@ impl KeyHead<'_> {
             );
             // The products with transposed tiles read whole rows: what is not seen must be zero.
             for values in [weights, score_grad] {
-                values[..shown.start].fill(0.0);
-                values[shown.end..].fill(0.0);
+                shown.hide_rest(&(0..KEY_TILE), values, 0.0);
             }
         }
         simd.vectorize(Product::<false> {

@@ -18,14 +18,14 @@ impl CausalAttentionOps for Flex {
         q: FlexTensor,
         k: FlexTensor,
         v: FlexTensor,
-        positions: FlexTensor,
+        sight: FlexTensor,
     ) -> FlexTensor {
         let shape = q.shape();
         let [q, k, v] = [q, k, v].map(with_contiguous_heads);
         let sizes = Sizes::of(&q, &k);
-        let visibility = Visibility::new(&positions, sizes);
+        let visibility = Visibility::new(&sight, sizes);
         let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
-        let out = if sizes.len <= MAX_DECODE_LEN {
+        let out = if sizes.len <= MAX_DECODE_LEN && !visibility.has_gaps() {
             decode::attend(q, k, v, &visibility, sizes)
         } else {
             forward::attend(q, k, v, &visibility, sizes).0
@@ -39,12 +39,12 @@ impl CausalAttentionBackwardOps for Flex {
         q: FlexTensor,
         k: FlexTensor,
         v: FlexTensor,
-        positions: FlexTensor,
+        sight: FlexTensor,
     ) -> (FlexTensor, FlexTensor) {
         let shape = q.shape();
         let [q, k, v] = [q, k, v].map(with_contiguous_heads);
         let sizes = Sizes::of(&q, &k);
-        let visibility = Visibility::new(&positions, sizes);
+        let visibility = Visibility::new(&sight, sizes);
         let (q, k, v) = (Heads::new(&q), Heads::new(&k), Heads::new(&v));
         let (out, log_sums) = forward::attend(q, k, v, &visibility, sizes);
         let log_sums_shape = Shape::new([sizes.batch, sizes.len, sizes.num_heads]);
@@ -58,7 +58,7 @@ impl CausalAttentionBackwardOps for Flex {
             v,
             outcome:
                 Outcome {
-                    positions,
+                    sight,
                     out,
                     log_sums,
                 },
@@ -66,7 +66,7 @@ impl CausalAttentionBackwardOps for Flex {
         let shapes = [&q, &k, &v].map(TensorMetadata::shape);
         let [q, k, v, out, grad] = [q, k, v, out, grad].map(with_contiguous_heads);
         let sizes = Sizes::of(&q, &k);
-        let visibility = Visibility::new(&positions, sizes);
+        let visibility = Visibility::new(&sight, sizes);
         let gradients = backward::gradients(&backward::Inputs {
             q: Heads::new(&q),
             k: Heads::new(&k),

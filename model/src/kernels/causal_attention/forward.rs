@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::heads::{
-    Heads, KEY_TILE, QUERY_TILE, Scratch, Sizes, Visibility, cover, pack_queries, pack_rows,
+    Heads, KEY_TILE, QUERY_TILE, Scratch, Shown, Sizes, Visibility, cover, pack_queries, pack_rows,
     pack_tiles, padded,
 };
 use super::product::{BLOCK_ROWS, Product};
@@ -161,7 +161,7 @@ impl QueryTile<'_> {
     #[inline(always)]
     fn block<S: Simd>(&mut self, simd: S, tile: usize, block: Range<usize>) {
         let (head_dim, stride) = (self.sizes.head_dim, self.sizes.padded_dim());
-        let mut shown = [const { 0..0 }; BLOCK_ROWS];
+        let mut shown = [const { Shown::NOTHING }; BLOCK_ROWS];
         for (shown, query) in shown.iter_mut().zip(block.clone()) {
             *shown = self
                 .visibility
@@ -192,13 +192,11 @@ impl QueryTile<'_> {
                 scores[columns.clone()].fill(0.0);
                 continue;
             }
-            scores[whole.start..shown.start].fill(f32::NEG_INFINITY);
-            scores[shown.end..whole.end].fill(f32::NEG_INFINITY);
+            shown.hide_rest(&whole, scores, f32::NEG_INFINITY);
             let before = scratch.largest[query];
             let largest = before.max(max(simd, &scores[whole.clone()]));
             let sum = exponentials(simd, &mut scores[whole.clone()], largest);
-            scores[whole.start..shown.start].fill(0.0);
-            scores[shown.end..whole.end].fill(0.0);
+            shown.hide_rest(&whole, scores, 0.0);
             if largest > before {
                 let shrink = exp2_nonpositive(simd, simd.splat_f32s(before - largest));
                 let (sums, _) =

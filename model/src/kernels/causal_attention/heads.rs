@@ -101,34 +101,46 @@ impl<'a> Heads<'a> {
 /// The slots each query sees.
 #[derive(Debug)]
 pub(super) struct Visibility {
-    first: Vec<usize>, // [B, T]
+    first: Vec<usize>,       // [B, T]
+    gaps: Vec<Range<usize>>, // [B, T], or empty where no row has one
     len: usize,
     before: usize,
 }
 
 impl Visibility {
+    /// Of places `[B, T]`, or `[B, T, 3]` with what is `since` each gap and its `len`.
+    ///
     /// # Panics
     ///
-    /// When a position is negative.
-    pub(super) fn new(positions: &FlexTensor, sizes: Sizes) -> Self {
+    /// When a number is negative.
+    pub(super) fn new(sight: &FlexTensor, sizes: Sizes) -> Self {
         let before = sizes.slots - sizes.len;
-        let first = integers(positions)
-            .into_iter()
-            .enumerate()
-            .map(|(index, position)| {
-                let position = usize::try_from(position).unwrap_or_else(|_| {
-                    panic!("causal_attention: position {position} is negative")
-                });
-                (before + index % sizes.len).saturating_sub(position)
-            });
+        let numbers: Vec<usize> = integers(sight).into_iter().map(natural).collect();
+        let forked = numbers.len() == 3 * sizes.batch * sizes.len;
+        let (mut first, mut gaps) = (Vec::new(), Vec::new());
+        for (index, query) in numbers.chunks_exact(if forked { 3 } else { 1 }).enumerate() {
+            let slot = before + index % sizes.len;
+            let skipped = query.get(2).copied().unwrap_or(0);
+            first.push(slot.saturating_sub(query[0] + skipped));
+            if let [_, since, len] = *query {
+                let end = slot.saturating_sub(since);
+                gaps.push(end.saturating_sub(len)..end);
+            }
+        }
         Self {
-            first: first.collect(),
+            first,
+            gaps,
             len: sizes.len,
             before,
         }
     }
 
-    /// Slots that query `t` of a row sees.
+    /// Whether a query may see less than all of [`Visibility::slots`].
+    pub(super) fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    /// Slots that query `t` of a row sees, with those of its gap.
     pub(super) fn slots(&self, row: usize, t: usize) -> Range<usize> {
         self.first[row * self.len + t]..self.before + t + 1
     }
@@ -143,20 +155,76 @@ impl Visibility {
         first / KEY_TILE..(self.before + queries.end).div_ceil(KEY_TILE)
     }
 
-    /// What query `t` sees of a key tile, in places of the tile; empty ranges are `0..0`.
-    pub(super) fn in_tile(&self, row: usize, t: usize, tile: usize) -> Range<usize> {
+    /// What query `t` sees of a key tile.
+    pub(super) fn in_tile(&self, row: usize, t: usize, tile: usize) -> Shown {
+        let place = |slot: usize| slot.saturating_sub(tile * KEY_TILE).min(KEY_TILE);
         let slots = self.slots(row, t);
-        let start = slots.start.saturating_sub(tile * KEY_TILE);
-        let end = slots.end.saturating_sub(tile * KEY_TILE).min(KEY_TILE);
-        if start < end { start..end } else { 0..0 }
+        let shown = place(slots.start)..place(slots.end);
+        let gap = self.gaps.get(row * self.len + t);
+        Shown::new(
+            shown,
+            gap.map_or(0..0, |gap| place(gap.start)..place(gap.end)),
+        )
+    }
+}
+
+fn natural(value: i64) -> usize {
+    usize::try_from(value)
+        .unwrap_or_else(|_| panic!("causal_attention: position {value} is negative"))
+}
+
+/// What a query sees of a key tile, in places of the tile: a range, but for a gap within it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    range: Range<usize>,
+    gap: Range<usize>,
+}
+
+impl Shown {
+    pub(super) const NOTHING: Self = Self {
+        range: 0..0,
+        gap: 0..0,
+    };
+
+    /// A range without a gap, which may reach over its ends.
+    fn new(mut range: Range<usize>, gap: Range<usize>) -> Self {
+        if gap.start <= range.start {
+            range.start = range.start.max(gap.end);
+        }
+        if gap.end >= range.end {
+            range.end = range.end.min(gap.start.max(range.start));
+        }
+        if range.is_empty() {
+            return Self::NOTHING;
+        }
+        let is_inside = range.start < gap.start && gap.end < range.end;
+        let gap = if is_inside { gap } else { 0..0 };
+        Self { range, gap }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Whether something of some places is seen; a place in the gap counts.
+    pub(super) fn meets(&self, places: &Range<usize>) -> bool {
+        self.range.start < places.end && places.start < self.range.end
+    }
+
+    /// Overwrites what is not seen of some places of a row.
+    #[inline(always)]
+    pub(super) fn hide_rest(&self, places: &Range<usize>, row: &mut [f32], value: f32) {
+        row[places.start..self.range.start].fill(value);
+        row[self.range.end..places.end].fill(value);
+        row[self.gap.clone()].fill(value);
     }
 }
 
 /// Smallest range that covers all, `0..0` when all are empty.
-pub(super) fn cover(ranges: &[Range<usize>]) -> Range<usize> {
-    let shown = ranges.iter().filter(|range| !range.is_empty());
-    let start = shown.clone().map(|range| range.start).min().unwrap_or(0);
-    start..shown.map(|range| range.end).max().unwrap_or(0)
+pub(super) fn cover(shown: &[Shown]) -> Range<usize> {
+    let shown = shown.iter().filter(|shown| !shown.is_empty());
+    let start = shown.clone().map(|shown| shown.range.start).min();
+    start.unwrap_or(0)..shown.map(|shown| shown.range.end).max().unwrap_or(0)
 }
 
 /// The range widened to whole vectors.

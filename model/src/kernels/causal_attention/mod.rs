@@ -23,18 +23,20 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
 use crate::kernels::flex::is_flex_f32;
+use crate::positions::Positions;
 
 /// Attends from each query to the slots of its own document up to its own.
 ///
 /// The `T` queries are the last `T` of the `S` slots (`S > T` when a cache holds earlier ones).
-/// Query `t` sits in slot `s = S - T + t` and sees the slots from `s - positions[b, t]` to `s`,
-/// which covers packed documents and left padding alike. Scores are scaled by `1 / sqrt(H)`.
+/// Query `t` sits in slot `s = S - T + t` and sees the slots from `s - places[b, t]` to `s`, which
+/// covers packed documents and left padding alike; gaps move its first slot and hide what is between
+/// ([`Positions`]). Scores are scaled by `1 / sqrt(H)`.
 ///
 /// # Shapes
 ///
 /// - `q`: `[B, T, N, H]`
 /// - `k`, `v`: `[B, S, K, H]`, `N` a multiple of `K`; query head `n` reads key head `n / (N / K)`
-/// - `positions`: `[B, T]`, the number of earlier slots that belong to the query's document
+/// - `positions`: places `[B, T]`, gaps `[B, T, 2]`
 /// - returns: `[B, T, N, H]`
 ///
 /// # Panics
@@ -44,8 +46,9 @@ pub fn causal_attention(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
-    positions: Tensor<2, Int>,
+    positions: impl Into<Positions>,
 ) -> Tensor<4> {
+    let positions = positions.into();
     let [batch, len, num_heads, head_dim] = q.dims();
     let [_, slots, num_kv_heads, _] = k.dims();
     assert_eq!(
@@ -59,10 +62,17 @@ pub fn causal_attention(
         "causal_attention: k and v must have one shape"
     );
     assert_eq!(
-        positions.dims(),
+        positions.places.dims(),
         [batch, len],
-        "causal_attention: positions must be [B, T]"
+        "causal_attention: places must be [B, T]"
     );
+    if let Some(gaps) = &positions.gaps {
+        assert_eq!(
+            gaps.dims(),
+            [batch, len, 2],
+            "causal_attention: gaps must be [B, T, 2]"
+        );
+    }
     assert!(
         slots >= len,
         "causal_attention: {len} queries in {slots} slots"
@@ -78,18 +88,27 @@ pub fn causal_attention(
         q.into_dispatch(),
         k.into_dispatch(),
         v.into_dispatch(),
-        positions.into_dispatch(),
+        match positions.gaps {
+            None => positions.places.into_dispatch(),
+            Some(gaps) => {
+                let places = positions.places.reshape([batch, len, 1]); // [B, T, 1]
+                Tensor::cat(vec![places, gaps], 2).into_dispatch() // [B, T, 3]
+            }
+        },
     ))
 }
 
 /// The fused forward, tracked or not.
+///
+/// `sight` is `[B, T]`, the places, or `[B, T, 3]`, each with its gap: an extension takes no tensor
+/// that may be missing.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait CausalAttentionOps: Backend {
     fn causal_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        positions: IntTensor<Self>,
+        sight: IntTensor<Self>,
     ) -> FloatTensor<Self>;
 }
 
@@ -100,7 +119,7 @@ pub(crate) trait CausalAttentionBackwardOps: CausalAttentionOps {
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        positions: IntTensor<Self>,
+        sight: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of q, k and v.
@@ -120,7 +139,7 @@ pub(crate) struct Operands<B: Backend> {
 
 /// What the forward pass leaves for the backward pass.
 pub(crate) struct Outcome<B: Backend> {
-    positions: IntTensor<B>,
+    sight: IntTensor<B>,
     out: FloatTensor<B>,
     log_sums: FloatTensor<B>,
 }
@@ -128,7 +147,7 @@ pub(crate) struct Outcome<B: Backend> {
 impl<B: Backend> Clone for Outcome<B> {
     fn clone(&self) -> Self {
         Self {
-            positions: self.positions.clone(),
+            sight: self.sight.clone(),
             out: self.out.clone(),
             log_sums: self.log_sums.clone(),
         }
@@ -175,7 +194,7 @@ impl<B: CausalAttentionBackwardOps, C: CheckpointStrategy> CausalAttentionOps fo
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
-        positions: IntTensor<Self>,
+        sight: IntTensor<Self>,
     ) -> FloatTensor<Self> {
         let prepared = CausalAttentionBackward
             .prepare::<C>([q.node(), k.node(), v.node()])
@@ -188,10 +207,10 @@ impl<B: CausalAttentionBackwardOps, C: CheckpointStrategy> CausalAttentionOps fo
                     q.into_primitive(),
                     k.into_primitive(),
                     v.into_primitive(),
-                    positions.clone(),
+                    sight.clone(),
                 );
                 let outcome = Outcome {
-                    positions,
+                    sight,
                     out: out.clone(),
                     log_sums,
                 };
@@ -201,7 +220,7 @@ impl<B: CausalAttentionBackwardOps, C: CheckpointStrategy> CausalAttentionOps fo
                 q.into_primitive(),
                 k.into_primitive(),
                 v.into_primitive(),
-                positions,
+                sight,
             )),
         }
     }

@@ -5,12 +5,14 @@
 use burn::prelude::*;
 use burn::tensor::activation::softmax;
 
+use crate::positions::Positions;
+
 /// What [`super::causal_attention`] computes, from Burn's operations.
 pub fn causal_attention(
     q: Tensor<4>,
     k: Tensor<4>,
     v: Tensor<4>,
-    positions: Tensor<2, Int>,
+    positions: impl Into<Positions>,
 ) -> Tensor<4> {
     let [batch, len, num_heads, head_dim] = q.dims();
     let [_, slots, num_kv_heads, _] = k.dims();
@@ -26,7 +28,7 @@ pub fn causal_attention(
 
     let scores = q.matmul(k.swap_dims(2, 3)) / (head_dim as f64).sqrt(); // [B, K, G*T, S]
     let scores = scores.reshape([batch, num_heads, len, slots]); // [B, N, T, S]
-    let hidden = hidden_slots(positions, slots).expand([batch, num_heads, len, slots]);
+    let hidden = hidden_slots(positions.into(), slots).expand([batch, num_heads, len, slots]);
     let weights = softmax(scores.mask_fill(hidden, f64::NEG_INFINITY), 3); // [B, N, T, S]
 
     let weights = weights.reshape([batch, num_kv_heads, group * len, slots]);
@@ -39,18 +41,29 @@ pub fn causal_attention(
 ///
 /// # Shapes
 ///
-/// - `positions`: `[B, T]`
+/// - `positions`: places `[B, T]`, gaps `[B, T, 2]`
 /// - returns: `[B, 1, T, S]`
-fn hidden_slots(positions: Tensor<2, Int>, slots: usize) -> Tensor<4, Bool> {
-    let device = positions.device();
-    let [batch, len] = positions.dims();
+fn hidden_slots(positions: Positions, slots: usize) -> Tensor<4, Bool> {
+    let Positions { places, gaps } = positions;
+    let device = places.device();
+    let [batch, len] = places.dims();
     let key = Tensor::<1, Int>::arange(0..slots as i64, &device).reshape([1, 1, slots]);
     let own = Tensor::<1, Int>::arange((slots - len) as i64..slots as i64, &device);
     let own = own.reshape([1, len, 1]);
-    let first = own.clone() - positions.reshape([batch, len, 1]); // [B, T, 1]
+    let mut first = own.clone() - places.reshape([batch, len, 1]); // [B, T, 1]
 
-    let key = key.expand([batch, len, slots]);
-    let later = key.clone().greater(own.expand([batch, len, slots]));
-    let foreign = key.lower(first.expand([batch, len, slots]));
-    later.bool_or(foreign).reshape([batch, 1, len, slots]) // [B, 1, T, S]
+    let wide = [batch, len, slots];
+    let key = key.expand(wide);
+    let mut hidden = key.clone().greater(own.clone().expand(wide));
+    if let Some(gaps) = gaps {
+        let gap_len = gaps.clone().narrow(2, 1, 1); // [B, T, 1]
+        let gap_end = own - gaps.narrow(2, 0, 1); // [B, T, 1]
+        let gap_start = gap_end.clone() - gap_len.clone();
+        first = first - gap_len;
+        let from_gap = key.clone().greater_equal(gap_start.expand(wide));
+        let before_end = key.clone().lower(gap_end.expand(wide));
+        hidden = hidden.bool_or(from_gap.bool_and(before_end));
+    }
+    let foreign = key.lower(first.expand(wide));
+    hidden.bool_or(foreign).reshape([batch, 1, len, slots]) // [B, 1, T, S]
 }
