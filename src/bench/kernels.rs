@@ -1,12 +1,16 @@
 //! Each fused operation against its composed body, in turn in one run, forward and backward, at the
 //! shapes of the 26M preset with four rows of 512 tokens.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use burn::prelude::*;
 use burn::tensor::Distribution;
+use model::experts::Routes;
 use model::kernels;
+use model::kernels::experts::ExpertWeights;
+use model::workers::on_worker;
 use serde::Serialize;
 
 use super::measurement::median;
@@ -20,21 +24,26 @@ const HEADS: usize = 16;
 const KV_HEADS: usize = 8;
 const HEAD_DIM: usize = 32;
 const VOCAB: usize = 6400;
+const EXPERTS: usize = 4;
+const EXPERTS_PER_TOKEN: usize = 2;
 
 /// How long both sides of a comparison are repeated.
 const BUDGET: Duration = Duration::from_secs(3);
 
-type Pass = Box<dyn Fn() -> Tensor<1>>;
-type MakePair = fn(&Device) -> [Pass; 2];
+/// A forward pass whose sum is differentiated.
+pub type Pass = Box<dyn Fn() -> Tensor<1> + Send + Sync>;
+/// Makes the composed and the fused body's pass on a device.
+pub type MakePair = fn(&Device) -> [Pass; 2];
 
-/// Composed and fused body of each operation.
-const OPERATIONS: [(&str, MakePair); 6] = [
+/// Every operation by its name.
+pub const OPERATIONS: [(&str, MakePair); 7] = [
     ("rms_norm", rms_norm),
     ("rotary", rotary),
     ("swiglu", swiglu),
     ("causal_attention", causal_attention),
     ("linear", linear),
     ("linear_cross_entropy", linear_cross_entropy),
+    ("experts", experts),
 ];
 
 #[derive(Debug, Serialize)]
@@ -69,7 +78,7 @@ pub(super) fn run(filter: Option<&str>, json: bool) -> Result<()> {
     }
     for (name, pair) in chosen {
         let [composed, fused] = pair(&device);
-        let comparison = compare(name, &composed, &fused);
+        let comparison = on_worker(|| compare(name, &composed, &fused));
         if json {
             out!("{}", serde_json::to_string(&comparison)?)?;
         } else {
@@ -199,6 +208,32 @@ fn linear_cross_entropy(device: &Device) -> [Pass; 2] {
         Box::new(move || {
             let (hidden, weight, labels) = operands.clone();
             kernels::linear_cross_entropy(hidden, weight, labels)
+        }),
+    ]
+}
+
+fn experts(device: &Device) -> [Pass; 2] {
+    let x = tracked([BATCH * LEN, HIDDEN], device);
+    let shares = tracked([BATCH * LEN, EXPERTS_PER_TOKEN], device);
+    let weights: Vec<ExpertWeights> = (0..EXPERTS)
+        .map(|_| ExpertWeights {
+            gate: tracked([HIDDEN, INTERMEDIATE], device),
+            up: tracked([HIDDEN, INTERMEDIATE], device),
+            down: tracked([INTERMEDIATE, HIDDEN], device),
+        })
+        .collect();
+    // Each token goes to two neighbours, so that all experts have as many.
+    let chosen = (0..BATCH * LEN * EXPERTS_PER_TOKEN).map(|place| (place % EXPERTS) as u32);
+    let routes = Arc::new(Routes::new(chosen.collect(), EXPERTS_PER_TOKEN, EXPERTS));
+    let operands = (x.clone(), shares.clone(), routes.clone(), weights.clone());
+    [
+        Box::new(move || {
+            let (x, shares) = (x.clone(), shares.clone());
+            kernels::experts::reference::experts(x, shares, &routes, &weights).sum()
+        }),
+        Box::new(move || {
+            let (x, shares, routes, weights) = operands.clone();
+            kernels::experts::experts(x, shares, &routes, weights).sum()
         }),
     ]
 }

@@ -2,7 +2,7 @@
 //! on request, beside PyTorch or llama.cpp.
 
 mod decode;
-mod kernels;
+pub mod kernels;
 mod measurement;
 mod peers;
 mod roof;
