@@ -8,6 +8,9 @@ use eval::engine::Engine;
 use model::lora::load_adapter;
 use model::packed::WeightType;
 
+/// File that every model's folder has.
+const CONFIG: &str = "config.json";
+
 /// Loads a folder, with another chat template and adapters if any are asked for.
 ///
 /// # Errors
@@ -21,8 +24,7 @@ pub(crate) fn load_engine(
     weights: WeightType,
     device: &Device,
 ) -> Result<Engine> {
-    let mut engine = Engine::load(dir, device)
-        .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+    let mut engine = load_folder(dir, device)?;
     if let Some(template) = chat_template {
         engine.tokenizer = engine.tokenizer.with_chat_template(template)?;
     }
@@ -39,9 +41,51 @@ pub(crate) fn load_engine(
     Ok(engine)
 }
 
+/// Loads a model's folder as it is.
+///
+/// # Errors
+///
+/// A folder that is not there, that is a run's rather than its model's, or that is broken.
+pub(crate) fn load_folder(dir: &Path, device: &Device) -> Result<Engine> {
+    let shown = dir.display();
+    ensure!(
+        dir.exists(),
+        "{shown}: no such folder, expected a model's, such as the final/ of a run"
+    );
+    let of_run = dir.join("final");
+    ensure!(
+        dir.join(CONFIG).exists() || !of_run.join(CONFIG).exists(),
+        "{shown}: found the folder of a run, expected its model's, {}",
+        of_run.display()
+    );
+    Engine::load(dir, device).context("the model cannot be loaded")
+}
+
 /// Puts what was asked for, if anything, in the place of a model's own setting.
 pub(crate) fn set<T>(setting: &mut T, asked: Option<T>) {
     if let Some(value) = asked {
         *setting = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What is one folder away is named.
+    #[test]
+    fn a_folder_of_none_and_of_a_run_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let error = |dir: &Path| load_folder(dir, &Device::flex()).unwrap_err().to_string();
+        assert!(error(&run).contains("run: no such folder, expected a model's"));
+        fs::create_dir_all(run.join("final")).unwrap();
+        assert_eq!(error(&run), "the model cannot be loaded");
+        fs::write(run.join("final").join(CONFIG), "{}").unwrap();
+        let error = error(&run);
+        assert!(error.contains("found the folder of a run"), "{error}");
+        assert!(error.ends_with("final"), "{error}");
     }
 }

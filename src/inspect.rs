@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use model::gguf::GgufFile;
 use model::listing::list_tensors;
@@ -27,6 +27,11 @@ pub struct InspectArgs {
 ///
 /// A file that is not there, broken, or of another format.
 pub fn run(args: &InspectArgs) -> Result<()> {
+    ensure!(
+        args.path.exists(),
+        "{}: no such file or folder",
+        args.path.display()
+    );
     let mut text = String::new();
     if args.path.extension().is_some_and(|ending| ending == "gguf") {
         for (key, value) in &GgufFile::read(&args.path)?.metadata {

@@ -65,32 +65,71 @@ pub enum Format {
 pub fn run(args: &ConvertArgs) -> Result<()> {
     let out = &args.out;
     ensure!(!out.exists(), "--out {}: exists already", out.display());
+    ensure!(
+        args.model.exists(),
+        "--model {}: no such file or folder",
+        args.model.display()
+    );
     let engine = source::load(args)?;
-    let gguf_type = args.number_type.unwrap_or(GgufType::F16);
-    match args.to {
-        Format::Gguf => save_gguf(args, &engine, gguf_type, out)?,
-        Format::Ollama => {
-            let modelfile = ollama::modelfile(&engine.tokenizer, engine.model.config())?;
-            create_dir(out)?;
-            save_gguf(args, &engine, gguf_type, &out.join(ollama::GGUF_FILE))?;
-            let path = out.join(ollama::MODELFILE);
-            fs::write(&path, modelfile)
-                .with_context(|| format!("{}: cannot be written", path.display()))?;
-        }
-        Format::Hf | Format::MinimindV1 => {
-            save_weights(args, &engine.model)?;
-            engine.tokenizer.save(out)?;
-            if let Some(record) = &engine.record {
-                record.save(out)?;
-            }
-        }
+    let partial = partial_of(out);
+    remove(&partial)?;
+    let written = write(args, &engine, &partial).and_then(|()| {
+        fs::rename(&partial, out).with_context(|| format!("{}: cannot be made", out.display()))
+    });
+    if let Err(error) = written {
+        // What it says counts, not what could not be tidied up.
+        let _ = remove(&partial);
+        return Err(error);
     }
     let num_bytes = size_of(out).with_context(|| format!("{}: cannot be read", out.display()))?;
     say!("{}: {:.1} MB", out.display(), num_bytes as f64 / 1e6);
     Ok(())
 }
 
-fn save_weights(args: &ConvertArgs, model: &CausalLm) -> Result<()> {
+/// Where the output is written until it is whole.
+fn partial_of(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    out.with_file_name(name)
+}
+
+/// Removes a file or a folder, if there is one.
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else if path.exists() {
+        fs::remove_file(path)
+    } else {
+        Ok(())
+    };
+    removed.with_context(|| format!("{}: cannot be removed", path.display()))
+}
+
+/// Writes the file or the folder.
+fn write(args: &ConvertArgs, engine: &Engine, out: &Path) -> Result<()> {
+    let gguf_type = args.number_type.unwrap_or(GgufType::F16);
+    match args.to {
+        Format::Gguf => save_gguf(args, engine, gguf_type, out)?,
+        Format::Ollama => {
+            let modelfile = ollama::modelfile(&engine.tokenizer, engine.model.config())?;
+            create_dir(out)?;
+            save_gguf(args, engine, gguf_type, &out.join(ollama::GGUF_FILE))?;
+            let path = out.join(ollama::MODELFILE);
+            fs::write(&path, modelfile)
+                .with_context(|| format!("{}: cannot be written", path.display()))?;
+        }
+        Format::Hf | Format::MinimindV1 => {
+            save_weights(args, &engine.model, out)?;
+            engine.tokenizer.save(out)?;
+            if let Some(record) = &engine.record {
+                record.save(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn save_weights(args: &ConvertArgs, model: &CausalLm, out: &Path) -> Result<()> {
     let number_type = args.number_type.unwrap_or(GgufType::F32);
     let float_type = match number_type {
         GgufType::F32 => FloatType::F32,
@@ -101,13 +140,13 @@ fn save_weights(args: &ConvertArgs, model: &CausalLm) -> Result<()> {
         }
     };
     if args.to == Format::Hf {
-        save_model_as(model, &args.out, float_type)?;
+        save_model_as(model, out, float_type)?;
     } else {
         ensure!(
             float_type == FloatType::F32,
             "--type {number_type}: expected f32 for MiniMind v1"
         );
-        save_minimind_v1(model, &args.out)?;
+        save_minimind_v1(model, out)?;
     }
     Ok(())
 }

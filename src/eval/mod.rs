@@ -19,6 +19,7 @@ use eval::exam::folder::ExamKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::device::pick_device;
+use crate::engine::load_folder;
 use crate::interrupt::INTERRUPTED;
 
 /// The command line of the evaluations.
@@ -136,9 +137,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
 
 impl ModelArgs {
     fn load(&self) -> Result<Engine> {
-        let device = pick_device(&self.device)?;
-        Engine::load(&self.model, &device)
-            .with_context(|| format!("the model {} cannot be loaded", self.model.display()))
+        load_folder(&self.model, &pick_device(&self.device)?)
     }
 
     /// The folder for results that are called `name`, made and, if asked for, rid of earlier ones.

@@ -11,6 +11,8 @@ use eval::engine::Engine;
 use eval::fingerprint::model_fingerprint;
 use eval::score::{ScoreRequest, score};
 
+use crate::engine::load_folder;
+
 /// What runs it, for messages.
 const ENGINE: &str = "kindling";
 
@@ -30,8 +32,7 @@ impl Likelihood {
     ///
     /// A folder that cannot be loaded, or whose tokenizer has no chat template.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        let engine = Engine::load(dir, device)
-            .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+        let engine = load_folder(dir, device)?;
         let template = engine.tokenizer.chat_template().cloned();
         let template = template
             .with_context(|| format!("{}: the tokenizer has no chat template", dir.display()))?;

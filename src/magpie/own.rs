@@ -16,6 +16,8 @@ use eval::fingerprint::model_fingerprint;
 use model::batch::{BatchLimits, RequestId};
 use model::generate::{FinishReason, GenerateConfig, GenerateError, Prompt};
 
+use crate::engine::load_folder;
+
 /// What runs it, for records and messages.
 const ENGINE: &str = "kindling";
 
@@ -39,8 +41,7 @@ impl OwnModel {
     ///
     /// A folder that cannot be loaded, or whose tokenizer has no chat template.
     pub fn load(dir: &Path, batch_size: usize, device: &Device) -> Result<Self> {
-        let engine = Engine::load(dir, device)
-            .with_context(|| format!("the model {} cannot be loaded", dir.display()))?;
+        let engine = load_folder(dir, device)?;
         let template = engine.tokenizer.chat_template().cloned();
         let template = template.with_context(|| {
             let dir = dir.display();

@@ -1,6 +1,5 @@
 //! The command line of the server.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -21,9 +20,9 @@ pub struct ServeArgs {
     /// Jinja file used in the place of the model's chat template
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
-    /// Address to listen on; others than loopback let the network in
+    /// Address or name to listen on; others than loopback let the network in
     #[arg(long, default_value = "127.0.0.1")]
-    pub host: IpAddr,
+    pub host: String,
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     pub port: u16,

@@ -148,9 +148,9 @@ fn load_models(args: &ServeArgs) -> Result<Vec<(String, Engine)>> {
 
 /// Takes connections until a signal comes, then waits for the requests that are being answered.
 fn listen(args: &ServeArgs, app: &Arc<App>) -> Result<()> {
-    let address = SocketAddr::new(args.host, args.port);
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let (host, port) = (args.host.as_str(), args.port);
+    let listener = TcpListener::bind((host, port))
+        .with_context(|| format!("cannot listen on {host}, port {port}"))?;
     let address = listener.local_addr().context("the socket has no address")?;
     stop_on_signal(Arc::clone(app), address)?;
     say!("listening on http://{address}");
