@@ -15,7 +15,7 @@ use crate::pair_data::{PairData, read_pair_data};
 use crate::pair_stage::{PairObjective, PairStage};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
-use crate::sampler::{PromptKind, Sampler};
+use crate::sampler::Sampler;
 use crate::stage::Metrics;
 use crate::start::Start;
 
@@ -43,12 +43,8 @@ pub fn run(config: &RewardModelConfig, options: RunOptions) -> Result<Outcome, T
 fn prepared(config: &RewardModelConfig) -> Result<Prepared<RewardStage>, TrainError> {
     let (plan, start, data) = prepare(config)?;
     let loop_config = config.loop_config();
-    let sampler = Sampler {
-        tokenizer: start.tokenizer.clone(),
-        prompt_kind: PromptKind::Chat,
-        samples: loop_config.samples.clone(),
-        seed: loop_config.train.seed,
-    };
+    let seed = loop_config.train.seed;
+    let sampler = Sampler::of_chat(&start.tokenizer, &loop_config.samples, seed);
     let objective = RewardObjective {
         config: config.reward.clone(),
     };

@@ -30,6 +30,16 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
+    /// Of a model that answers.
+    pub(crate) fn of_chat(tokenizer: &Arc<Tokenizer>, samples: &SamplesSection, seed: u64) -> Self {
+        Self {
+            tokenizer: tokenizer.clone(),
+            prompt_kind: PromptKind::Chat,
+            samples: samples.clone(),
+            seed,
+        }
+    }
+
     /// Text that the model adds to a prompt.
     pub(crate) fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError> {
         let config = GenerateConfig {

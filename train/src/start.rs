@@ -32,6 +32,14 @@ pub enum StartError {
         /// What went wrong.
         source: TokenizerError,
     },
+    /// The chat template that takes the tokenizer's place cannot be read.
+    #[error("{}: the chat template cannot be read", path.display())]
+    ChatTemplate {
+        /// File of the template.
+        path: PathBuf,
+        /// What went wrong.
+        source: TokenizerError,
+    },
     /// The experts cannot start as the networks of the dense model.
     #[error("{}: no start for the experts of model.config", path.display())]
     Upcycle {
@@ -123,7 +131,7 @@ impl Start {
         }
         let tokenizer = Tokenizer::clone(&self.tokenizer);
         let tokenizer = tokenizer.with_chat_template(path);
-        self.tokenizer = Arc::new(tokenizer.map_err(|source| StartError::Tokenizer {
+        self.tokenizer = Arc::new(tokenizer.map_err(|source| StartError::ChatTemplate {
             path: path.to_owned(),
             source,
         })?);

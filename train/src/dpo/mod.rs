@@ -17,7 +17,7 @@ use crate::pair_data::{PairData, read_pair_data};
 use crate::pair_stage::PairStage;
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
-use crate::sampler::{PromptKind, Sampler};
+use crate::sampler::Sampler;
 use crate::start::{Start, StartError};
 
 use objective::DpoObjective;
@@ -139,12 +139,7 @@ impl PairRun {
                 loop_config.report.quiet,
             )?)
         };
-        let sampler = Sampler {
-            tokenizer: start.tokenizer.clone(),
-            prompt_kind: PromptKind::Chat,
-            samples: loop_config.samples.clone(),
-            seed,
-        };
+        let sampler = Sampler::of_chat(&start.tokenizer, &loop_config.samples, seed);
         let data_fingerprint = data.fingerprint.clone();
         let objective = DpoObjective {
             config: dpo,

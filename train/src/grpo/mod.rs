@@ -22,7 +22,7 @@ use crate::memory::{RolloutInputs, rollout_bytes};
 use crate::plan::{DataSize, RowKind, TrainPlan};
 use crate::reward::Rewards;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
-use crate::sampler::{PromptKind, Sampler};
+use crate::sampler::Sampler;
 use crate::start::Start;
 pub(crate) use rollouts::{judge, texts_of};
 use stage::{GrpoParts, GrpoStage};
@@ -134,12 +134,7 @@ fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
         prompts,
         held_out,
         seq_len,
-        sampler: Sampler {
-            tokenizer: tokenizer.clone(),
-            prompt_kind: PromptKind::Chat,
-            samples: config.samples.clone(),
-            seed: config.train.seed,
-        },
+        sampler: Sampler::of_chat(&tokenizer, &config.samples, config.train.seed),
         tokenizer,
         // Their models are loaded when the run begins.
         rewards: Rewards::default(),

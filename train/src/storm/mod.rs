@@ -16,7 +16,7 @@ use crate::config::{ConfigError, StormConfig, commented_toml};
 use crate::data::DataError;
 use crate::plan::{DataSize, RowKind, TrainPlan};
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
-use crate::sampler::{PromptKind, Sampler};
+use crate::sampler::Sampler;
 use crate::start::Start;
 use crate::trainer::End;
 use crate::weights::hex;
@@ -89,12 +89,7 @@ fn prepare(config: &StormConfig) -> Result<Prepared<StormStage>, TrainError> {
         num_steps,
         seq_len: config.data.seq_len,
         vocab_size: start.tokenizer.vocab_size() as u32,
-        sampler: Sampler {
-            tokenizer: start.tokenizer.clone(),
-            prompt_kind: PromptKind::Chat,
-            samples: config.samples.clone(),
-            seed,
-        },
+        sampler: Sampler::of_chat(&start.tokenizer, &config.samples, seed),
         storm: config.storm.clone(),
         train: config.train.clone(),
         router: config.router.clone(),
