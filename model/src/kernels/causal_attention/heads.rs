@@ -108,7 +108,7 @@ pub(super) struct Visibility {
 }
 
 impl Visibility {
-    /// Of places `[B, T]`, or `[B, T, 3]` with what is `since` each gap and its `len`.
+    /// Of places `[B, T]`, or `[B, T, 3]` with the slots `since` a gap and its `len`.
     ///
     /// # Panics
     ///
