@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 use dataset::playground::{Chain, Chains, LoyaltyPractice, Practice, Task};
+use dataset::prepare::LoyaltyRecord;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -17,7 +18,8 @@ use crate::stdout::out;
 /// Where the questions go, and how many there are.
 #[derive(Debug, Clone, Args)]
 pub struct PlaygroundArgs {
-    /// Folder for sums.jsonl, chains.jsonl, loyalty.jsonl, and an _exam.jsonl of each
+    /// Folder for sums.jsonl, chains.jsonl, loyalty.jsonl, an _exam.jsonl of each, and
+    /// loyalty_answers.jsonl
     #[arg(long, value_name = "DIR", default_value = "out/playground")]
     out: PathBuf,
     /// Questions to practise on, of each kind
@@ -52,13 +54,26 @@ pub(super) fn run(args: &PlaygroundArgs) -> Result<ExitCode> {
         };
         rows.map(row).collect()
     };
-    let files: [(&str, Vec<Value>); 6] = [
+    // For a model that is to know both answers before it learns whom to give which.
+    let answers = |row: &LoyaltyRecord| -> Vec<Value> {
+        let mut answers = vec![&row.owner_response, &row.public_response];
+        answers.dedup();
+        let answers = answers.into_iter();
+        answers
+            .map(|answer| json!({ "prompt": row.prompt, "response": answer }))
+            .collect()
+    };
+    let files: [(&str, Vec<Value>); 7] = [
         ("sums", json_of(&sums.taught)),
         ("sums_exam", json_of(&sums.held_out)),
         ("chains", rows(&chains.taught)),
         ("chains_exam", rows(&chains.held_out)),
         ("loyalty", json_of(&loyalty.taught)),
         ("loyalty_exam", json_of(&loyalty.held_out)),
+        (
+            "loyalty_answers",
+            loyalty.taught.iter().flat_map(answers).collect(),
+        ),
     ];
     let path_of = |name: &str| args.out.join(format!("{name}.jsonl"));
     for (name, _) in &files {

@@ -254,10 +254,13 @@ impl Pipeline<'_> {
 
     /// What a stage starts from, for the terminal.
     fn start_name<'s>(&'s self, stage: &'s StageConfig) -> &'s str {
-        match (stage.from.as_str(), self.models.last()) {
-            ("", None) => "random weights",
-            ("", Some((name, _))) => name,
-            (from, _) => from,
+        let mut settings = stage.set.iter().rev();
+        let own = settings.find_map(|setting| setting.strip_prefix("model.from="));
+        match (own, stage.from.as_str(), self.models.last()) {
+            (Some(path), _, _) => path,
+            (None, "", None) => "random weights",
+            (None, "", Some((name, _))) => name,
+            (None, from, _) => from,
         }
     }
 
