@@ -11,6 +11,9 @@ use crate::kernels::simd::{dot, max, vectorized};
 /// Vectors of a value that are summed together.
 const BLOCK_VECTORS: usize = 4;
 
+/// Multiplications that are worth waking another thread for.
+const TASK_PRODUCTS: usize = 1 << 16;
+
 /// Output `[B, T, N, H]`.
 pub(super) fn attend(
     q: Heads<'_>,
@@ -21,9 +24,11 @@ pub(super) fn attend(
 ) -> Vec<f32> {
     let (group, head_dim) = (sizes.group(), sizes.head_dim);
     let mut out = unzeroed(sizes.batch * sizes.len * sizes.num_heads * head_dim);
-    // One task per query and key head: their query heads lie together in the output.
+    // A query and key head at a time: their query heads lie together in the output.
+    let num_products = 2 * group * head_dim * sizes.slots;
     out.par_chunks_mut(group * head_dim)
         .enumerate()
+        .with_min_len((TASK_PRODUCTS / num_products).max(1))
         .for_each(|(index, out)| {
             let (token, kv_head) = (index / sizes.num_kv_heads, index % sizes.num_kv_heads);
             let (row, t) = (token / sizes.len, token % sizes.len);

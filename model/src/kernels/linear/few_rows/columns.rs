@@ -3,91 +3,132 @@
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::{MAX_ROWS, Stored, add_product};
+use crate::kernels::simd::vectorized;
 
+/// Parts of the inputs that are summed by themselves: so many threads can each read a run of memory.
+/// One number for all, since sums must not depend on how many rows or threads there are.
+const PARTS: usize = 8;
+/// Outputs whose sums stay in the nearest cache while matrix rows go by.
+const COLUMNS: usize = 2048;
 /// Matrix rows taken together, so that sums are loaded and stored once for all of them.
 const TOGETHER: usize = 4;
-/// How many matrix rows ahead of use memory is asked for them.
-const AHEAD: usize = 2 * TOGETHER;
-/// Bytes that memory moves at once.
-const CACHE_LINE: usize = 64;
+/// Sums of parts that are added up together.
+const CHUNK_SUMS: usize = 8192;
 /// Rows and vectors of columns of a tile.
 const TILE_ROWS: usize = 4;
 const TILE_VECTORS: usize = 2;
 /// Matrix rows that all tiles of a task work through before the next: they stay in the cache.
 const BLOCK_INPUTS: usize = 64;
 
-/// Some columns of a product, for every row of `x`.
-pub(super) struct Columns<'a, T> {
-    pub(super) out: Vec<&'a mut [f32]>,
-    pub(super) x: &'a [f32],
-    pub(super) matrix: &'a [T],
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    pub(super) first: usize,
+/// A row-major `[inputs, outputs]`.
+#[derive(Clone, Copy)]
+struct RowMajor<'a, T> {
+    values: &'a [T],
+    inputs: usize,
+    outputs: usize,
 }
 
-impl<T: Stored> WithSimd for Columns<'_, T> {
+impl<'a, T> RowMajor<'a, T> {
+    /// The inputs of a part; the last ones may have none.
+    fn part(&self, part: usize) -> Range<usize> {
+        let len = self.inputs.div_ceil(PARTS);
+        (part * len).min(self.inputs)..((part + 1) * len).min(self.inputs)
+    }
+
+    #[inline(always)]
+    fn run(&self, input: usize, columns: &Range<usize>) -> &'a [T] {
+        let row = input * self.outputs;
+        &self.values[row + columns.start..row + columns.end]
+    }
+}
+
+/// `x [rows, inputs]` times a row-major `[inputs, outputs]` into `out [rows, outputs]`.
+pub(crate) fn times_row_major<T: Stored>(out: &mut [f32], x: &[f32], matrix: &[T], inputs: usize) {
+    let matrix = RowMajor {
+        values: matrix,
+        inputs,
+        outputs: matrix.len() / inputs,
+    };
+    // Zeroed, since parts without inputs are left alone.
+    let mut sums = vec![0.0; PARTS * out.len()];
+    sums.par_chunks_mut(out.len())
+        .enumerate()
+        .for_each(|(part, sums)| {
+            vectorized(Part {
+                sums,
+                x,
+                matrix,
+                inputs: matrix.part(part),
+            });
+        });
+    let len = out.len();
+    let chunks = out.par_chunks_mut(CHUNK_SUMS).enumerate();
+    chunks.for_each(|(chunk, out)| {
+        out.fill(0.0);
+        for part in 0..PARTS {
+            let sums = &sums[part * len + chunk * CHUNK_SUMS..][..out.len()];
+            for index in 0..out.len() {
+                out[index] += sums[index];
+            }
+        }
+    });
+}
+
+/// Sums of a part's inputs: the part of the matrix goes by once, as it lies.
+struct Part<'a, T> {
+    sums: &'a mut [f32], // [rows, outputs]
+    x: &'a [f32],
+    matrix: RowMajor<'a, T>,
+    inputs: Range<usize>,
+}
+
+impl<T: Stored> WithSimd for Part<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        for out in &mut self.out {
-            out.fill(0.0);
-        }
-        if self.out.len() <= MAX_ROWS {
-            self.stream::<S>();
-        } else {
-            self.tile(simd);
+        let outputs = self.matrix.outputs;
+        for start in (0..outputs).step_by(COLUMNS) {
+            let columns = start..(start + COLUMNS).min(outputs);
+            if self.sums.len() <= MAX_ROWS * outputs {
+                self.stream::<S>(&columns);
+            } else {
+                self.tile(simd, &columns);
+            }
         }
     }
 }
 
-impl<T: Stored> Columns<'_, T> {
-    fn width(&self) -> usize {
-        self.out.first().map_or(0, |out| out.len())
-    }
-
-    /// A run of the matrix row of an input, from a column of the task's on.
+impl<T: Stored> Part<'_, T> {
+    /// Few rows: every row takes what it needs of the matrix where it is.
     #[inline(always)]
-    fn run(&self, input: usize, column: usize, width: usize) -> &[T] {
-        &self.matrix[input * self.outputs + self.first + column..][..width]
-    }
-
-    /// Few rows: the matrix goes by once, in long runs, and every row takes what it needs.
-    #[inline(always)]
-    fn stream<S: Simd>(&mut self) {
-        let (width, mut sums) = (self.width(), std::mem::take(&mut self.out));
-        let whole = self.inputs / TOGETHER * TOGETHER;
-        for input in (0..whole).step_by(TOGETHER) {
-            let run = |next: usize| self.run(input + next, 0, width);
-            let (a, b, c, d) = (run(0), run(1), run(2), run(3));
-            // Runs are too short, and too far apart, for the processor to see the next ones coming.
-            for next in AHEAD..AHEAD + TOGETHER {
-                if input + next < self.inputs {
-                    prefetch(run(next));
-                }
-            }
-            for row in 0..sums.len() {
-                let (sums, x) = (
-                    &mut sums[row][..width],
-                    &self.x[row * self.inputs + input..],
-                );
-                let x = [x[0], x[1], x[2], x[3]];
-                for column in 0..width {
+    fn stream<S: Simd>(&mut self, columns: &Range<usize>) {
+        let (matrix, inputs) = (self.matrix, self.inputs.clone());
+        let whole = inputs.start + inputs.len() / TOGETHER * TOGETHER;
+        for (sums, x) in self
+            .sums
+            .chunks_exact_mut(matrix.outputs)
+            .zip(self.x.chunks_exact(matrix.inputs))
+        {
+            let sums = &mut sums[columns.clone()];
+            for input in (inputs.start..whole).step_by(TOGETHER) {
+                let run = |next: usize| &matrix.run(input + next, columns)[..sums.len()];
+                let (a, b, c, d) = (run(0), run(1), run(2), run(3));
+                let x = [x[input], x[input + 1], x[input + 2], x[input + 3]];
+                for column in 0..sums.len() {
                     let first = add_product::<S>(sums[column], x[0], a[column].widen());
                     let second = add_product::<S>(first, x[1], b[column].widen());
                     let third = add_product::<S>(second, x[2], c[column].widen());
                     sums[column] = add_product::<S>(third, x[3], d[column].widen());
                 }
             }
-        }
-        for input in whole..self.inputs {
-            let run = self.run(input, 0, width);
-            for row in 0..sums.len() {
-                let (sums, x) = (&mut sums[row][..width], self.x[row * self.inputs + input]);
-                for column in 0..width {
+            let rest = x.iter().enumerate().take(inputs.end).skip(whole);
+            for (input, &x) in rest {
+                let run = &matrix.run(input, columns)[..sums.len()];
+                for column in 0..sums.len() {
                     sums[column] = add_product::<S>(sums[column], x, run[column].widen());
                 }
             }
@@ -97,20 +138,22 @@ impl<T: Stored> Columns<'_, T> {
     /// More rows: a block of the matrix, laid out tile by tile, stays in the cache while tiles of
     /// sums take their products from it.
     #[inline(always)]
-    fn tile<S: Simd>(&mut self, simd: S) {
-        let (width, mut sums) = (self.width(), std::mem::take(&mut self.out));
+    fn tile<S: Simd>(&mut self, simd: S, columns: &Range<usize>) {
+        let matrix = self.matrix;
         let tile_columns = TILE_VECTORS * S::F32_LANES;
         let tile_size = BLOCK_INPUTS * tile_columns;
+        let num_tiles = columns.len().div_ceil(tile_columns);
         // Columns past the last are zero.
-        let mut block = vec![0.0_f32; width.div_ceil(tile_columns) * tile_size];
-        for start in (0..self.inputs).step_by(BLOCK_INPUTS) {
-            let inputs = start..(start + BLOCK_INPUTS).min(self.inputs);
+        let mut block = vec![0.0_f32; num_tiles * tile_size];
+        let rows = self.sums.chunks_exact_mut(matrix.outputs);
+        let mut rows: Vec<&mut [f32]> = rows.map(|row| &mut row[columns.clone()]).collect();
+        for start in self.inputs.clone().step_by(BLOCK_INPUTS) {
+            let inputs = start..(start + BLOCK_INPUTS).min(self.inputs.end);
             for input in inputs.clone() {
-                let run = self.run(input, 0, width);
+                let run = matrix.run(input, columns);
                 let offset = (input - start) * tile_columns;
-                for tile in 0..width.div_ceil(tile_columns) {
-                    let columns = tile * tile_columns..((tile + 1) * tile_columns).min(width);
-                    let run = &run[columns];
+                for tile in 0..num_tiles {
+                    let run = &run[tile * tile_columns..((tile + 1) * tile_columns).min(run.len())];
                     let wide = &mut block[tile * tile_size + offset..][..run.len()];
                     for column in 0..run.len() {
                         wide[column] = run[column].widen();
@@ -118,9 +161,9 @@ impl<T: Stored> Columns<'_, T> {
                 }
             }
             let size = inputs.len() * tile_columns;
-            for (group, sums) in sums.chunks_mut(TILE_ROWS).enumerate() {
-                let x = &self.x[group * TILE_ROWS * self.inputs..];
-                let row = |row: usize| &x[row * self.inputs..][inputs.clone()];
+            for (group, sums) in rows.chunks_mut(TILE_ROWS).enumerate() {
+                let x = &self.x[group * TILE_ROWS * matrix.inputs..];
+                let row = |row: usize| &x[row * matrix.inputs..][inputs.clone()];
                 for (tile, block) in block.chunks(tile_size).enumerate() {
                     let (block, column) = (&block[..size], tile * tile_columns);
                     if let [a, b, c, d] = &mut *sums {
@@ -185,21 +228,4 @@ fn add_to_tile<S: Simd, const ROWS: usize>(
 fn vector_of<S: Simd>(width: usize, column: usize, vector: usize) -> Range<usize> {
     let start = (column + vector * S::F32_LANES).min(width);
     start..(start + S::F32_LANES).min(width)
-}
-
-/// Asks memory for what is read next.
-#[inline(always)]
-fn prefetch<T>(values: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..values.len()).step_by(CACHE_LINE / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-        #[expect(unsafe_code, reason = "a hint to the processor")]
-        // SAFETY: a prefetch reads nothing into the program and never faults.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>((&raw const values[line]).cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
 }

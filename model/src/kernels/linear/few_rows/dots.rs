@@ -1,20 +1,53 @@
 //! Products with the transpose of a row-major matrix: each output is a sum over a run of memory.
 
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
-use super::{MAX_ROWS, Stored, add_product};
+use super::{MAX_ROWS, Stored};
+use crate::kernels::simd::vectorized;
 
+/// Outputs of one task where each is a run of memory of its own.
+const TASK_OUTPUTS: usize = 64;
 /// Vectors of running totals of a sum of products.
 const TOTALS: usize = 4;
+/// Most numbers of a vector of the processor.
+const MAX_LANES: usize = 16;
 /// Rows whose sums of products with one vector are a tile.
 const DOT_ROWS: usize = 3;
 
+/// `x [rows, inputs]` times the transpose of a row-major `[outputs, inputs]` into
+/// `out [rows, outputs]`.
+pub(crate) fn times_transposed<T: Stored>(out: &mut [f32], x: &[f32], matrix: &[T], inputs: usize) {
+    let outputs = matrix.len() / inputs;
+    let tasks = by_columns(out, outputs, TASK_OUTPUTS);
+    tasks.into_par_iter().enumerate().for_each(|(task, out)| {
+        vectorized(Dots {
+            out,
+            x,
+            vectors: &matrix[task * TASK_OUTPUTS * inputs..],
+            inputs,
+        });
+    });
+}
+
+/// The pieces of every row that each task writes.
+fn by_columns(out: &mut [f32], outputs: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut tasks = Vec::new();
+    tasks.resize_with(outputs.div_ceil(width), Vec::new);
+    for row in out.chunks_exact_mut(outputs) {
+        for (task, piece) in tasks.iter_mut().zip(row.chunks_mut(width)) {
+            task.push(piece);
+        }
+    }
+    tasks
+}
+
 /// Some outputs of a product whose columns are runs of memory, for every row of `x`.
-pub(super) struct Dots<'a, T> {
-    pub(super) out: Vec<&'a mut [f32]>,
-    pub(super) x: &'a [f32],
-    pub(super) vectors: &'a [T],
-    pub(super) inputs: usize,
+struct Dots<'a, T> {
+    out: Vec<&'a mut [f32]>,
+    x: &'a [f32],
+    vectors: &'a [T],
+    inputs: usize,
 }
 
 impl<T: Stored> WithSimd for Dots<'_, T> {
@@ -22,15 +55,10 @@ impl<T: Stored> WithSimd for Dots<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.out.len() > MAX_ROWS {
-            return self.tile(simd);
-        }
-        // As many totals as the tile of more rows has.
-        match S::F32_LANES {
-            16 => self.stream::<S, { TOTALS * 16 }>(),
-            8 => self.stream::<S, { TOTALS * 8 }>(),
-            4 => self.stream::<S, { TOTALS * 4 }>(),
-            _ => self.stream::<S, TOTALS>(),
+        if self.out.len() <= MAX_ROWS {
+            self.stream(simd);
+        } else {
+            self.tile(simd);
         }
     }
 }
@@ -38,12 +66,12 @@ impl<T: Stored> WithSimd for Dots<'_, T> {
 impl<T: Stored> Dots<'_, T> {
     /// Few rows: each vector is read once and stays in the cache for all of them.
     #[inline(always)]
-    fn stream<S: Simd, const LANES: usize>(mut self) {
+    fn stream<S: Simd>(mut self, simd: S) {
         let num_outputs = self.out.first().map_or(0, |out| out.len());
         let vectors = self.vectors.chunks_exact(self.inputs).take(num_outputs);
         for (place, vector) in vectors.enumerate() {
             for (out, x) in self.out.iter_mut().zip(self.x.chunks_exact(self.inputs)) {
-                out[place] = sum_of_products::<S, T, LANES>(x, vector);
+                out[place] = sum_of_products(simd, x, vector);
             }
         }
     }
@@ -71,18 +99,25 @@ impl<T: Stored> Dots<'_, T> {
     }
 }
 
+/// Sum of the products of a row with a stored vector.
 #[inline(always)]
-fn sum_of_products<S: Simd, T: Stored, const LANES: usize>(x: &[f32], vector: &[T]) -> f32 {
-    let mut totals = [0.0_f32; LANES];
-    let (x_lanes, x_rest) = x.as_chunks::<LANES>();
-    let (lanes, rest) = vector.as_chunks::<LANES>();
-    for (x, values) in x_lanes.iter().zip(lanes) {
-        for lane in 0..LANES {
-            totals[lane] = add_product::<S>(totals[lane], x[lane], values[lane].widen());
+fn sum_of_products<S: Simd, T: Stored>(simd: S, x: &[f32], vector: &[T]) -> f32 {
+    let (groups, _) = pulp::as_arrays::<TOTALS, _>(S::as_simd_f32s(x).0);
+    let width = TOTALS * S::F32_LANES;
+    let mut buffer = [0.0_f32; TOTALS * MAX_LANES];
+    let mut totals = [simd.splat_f32s(0.0); TOTALS];
+    for index in 0..groups.len() {
+        let values = T::widened(&vector[index * width..][..width], &mut buffer);
+        let (values, _) = S::as_simd_f32s(values);
+        for place in 0..TOTALS {
+            totals[place] = simd.mul_add_e_f32s(groups[index][place], values[place], totals[place]);
         }
     }
-    let rest = x_rest.iter().zip(rest).map(|(x, value)| x * value.widen());
-    totals.iter().sum::<f32>() + rest.sum::<f32>()
+    let mut sum = total(simd, totals);
+    for index in groups.len() * width..vector.len() {
+        sum += x[index] * vector[index].widen();
+    }
+    sum
 }
 
 /// [`sum_of_products`] of several rows with one vector, in the same order.
@@ -113,12 +148,15 @@ fn sums_of_products<S: Simd, const ROWS: usize>(
     let whole = values.len() * TOTALS * S::F32_LANES;
     let mut sums = [0.0; ROWS];
     for row in 0..ROWS {
-        let mut lanes = [0.0_f32; TOTALS * 16];
-        let lanes = &mut lanes[..TOTALS * S::F32_LANES];
-        S::as_mut_simd_f32s(lanes).0.copy_from_slice(&totals[row]);
-        let rest = rows[row][whole..].iter().zip(&vector[whole..]);
-        let rest = rest.map(|(x, value)| x * value);
-        sums[row] = lanes.iter().sum::<f32>() + rest.sum::<f32>();
+        sums[row] = total(simd, totals[row]);
+        for index in whole..vector.len() {
+            sums[row] += rows[row][index] * vector[index];
+        }
     }
     sums
+}
+
+#[inline(always)]
+fn total<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; TOTALS]) -> f32 {
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
 }
