@@ -5,8 +5,8 @@ use burn::tensor::Device;
 
 /// The device that `--device` names: `auto`, `cpu`, `cuda:N` or `wgpu:N`.
 ///
-/// `auto` takes the first CUDA device, else the first graphics device, else the CPU, of those this
-/// binary was built for and the machine has.
+/// `auto` takes the first CUDA device, else the first graphics card, else the CPU, of those this
+/// binary was built for and the machine has; a software driver is no graphics card.
 ///
 /// # Errors
 ///
@@ -45,7 +45,25 @@ pub fn available_devices() -> Vec<String> {
 
 fn auto() -> Device {
     let accelerators = ["cuda", "wgpu"].into_iter().flat_map(enumerate);
-    accelerators.into_iter().next().unwrap_or_else(Device::flex)
+    accelerators
+        .into_iter()
+        .find(|device| !is_software(device))
+        .unwrap_or_else(Device::flex)
+}
+
+/// Whether a device draws on the processor: it runs everything, and slower than the CPU's kernels.
+#[cfg(feature = "wgpu")]
+fn is_software(device: &Device) -> bool {
+    use burn::backend::{CubeDevice, DispatchDevice, WgpuDeviceKind};
+    let DispatchDevice::Cube(CubeDevice::Wgpu(device)) = device.as_dispatch() else {
+        return false;
+    };
+    device.kind == WgpuDeviceKind::Cpu
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn is_software(_: &Device) -> bool {
+    false
 }
 
 fn unavailable(spec: &str) -> String {

@@ -5,6 +5,8 @@ use burn::optim::GradientsParams;
 use burn::prelude::*;
 use rayon::prelude::*;
 
+use crate::loss::read_scalars;
+
 /// Elements that are summed one after the other; sums of chunks are added in their order, whichever
 /// core is done first. (Flex splits a sum over more than 4 million elements differently from run to
 /// run, and an exact resume needs the same bits.)
@@ -12,15 +14,22 @@ const CHUNK: usize = 1 << 16;
 
 /// Euclidean norm of all gradients of a model together.
 pub(crate) fn global_grad_norm<M: Module>(model: &M, grads: &mut GradientsParams) -> f64 {
-    let mut squares = SquaredNorms { grads, total: 0.0 };
+    let mut squares = SquaredNorms {
+        grads,
+        total: 0.0,
+        on_device: Vec::new(),
+    };
     model.visit(&mut squares);
-    squares.total.sqrt()
+    let on_device: f64 = read_scalars(squares.on_device).iter().sum();
+    (squares.total + on_device).sqrt()
 }
 
 /// Walk over the model that sums each gradient's squares.
 struct SquaredNorms<'a> {
     grads: &'a mut GradientsParams,
     total: f64,
+    /// Sums on another device than the CPU: reading each by itself would stop the device each time.
+    on_device: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for SquaredNorms<'_> {
@@ -41,8 +50,9 @@ impl ModuleVisitor for SquaredNorms<'_> {
             let rows = grad
                 .clone()
                 .reshape([dims.iter().product::<usize>() / cols, cols]);
-            let sum = rows.square().sum_dim(1).sum(); // [1]
-            self.total += sum.into_data().iter::<f64>().sum::<f64>();
+            // Along axes: a sum over everything adds atomically on a graphics card, in any order.
+            let sum = rows.square().sum_dim(1).sum_dim(0).reshape([1]);
+            self.on_device.push(sum);
             self.grads.register(param.id, grad);
         }
     }

@@ -4,22 +4,16 @@ use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 
+use super::is_f32_on;
+
 /// Elements a parallel task handles at least: below this, handing out work costs more than it saves.
 ///
 /// Chunks are of fixed size, whatever the number of threads, so that results never depend on it.
 pub(crate) const CHUNK_ELEMENTS: usize = 1 << 14;
 
-/// Whether the fused body can take this tensor: f32 on Flex, tracked or not.
+/// Whether the fused body for the CPU can take this tensor: f32 on Flex, tracked or not.
 pub(crate) fn is_flex_f32<const R: usize>(x: &Tensor<R>) -> bool {
-    if x.dtype() != DType::F32 {
-        return false;
-    }
-    let device = x.device();
-    let mut device = device.as_dispatch();
-    if let DispatchDevice::Autodiff(inner) = device {
-        device = inner;
-    }
-    matches!(device, DispatchDevice::Flex(_))
+    is_f32_on(x, |device| matches!(device, DispatchDevice::Flex(_)))
 }
 
 /// The same elements in one row-major run; copies only when they are not.

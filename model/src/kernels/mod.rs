@@ -1,8 +1,9 @@
-//! Fused operations of the decoder, each with a hand-written backward on the CPU.
+//! Fused operations of the decoder, each with a hand-written backward.
 //!
 //! One folder per operation: `mod.rs` is the public function with its autodiff, `reference.rs` the
-//! same mathematics composed from Burn's operations, `cpu.rs` the fused body for Flex. A tensor that
-//! is not an f32 tensor on Flex takes the composed body, so every backend gives the same numbers.
+//! same mathematics composed from Burn's operations, `cpu.rs` the fused body for Flex and `cube.rs`,
+//! where there is one, for graphics cards. A tensor that no fused body takes (of another type, or on
+//! another backend) takes the composed body, so every backend gives the same numbers.
 
 #![expect(
     clippy::inline_always,
@@ -10,6 +11,8 @@
 )]
 
 pub mod causal_attention;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod experts;
 mod flex;
 pub mod linear;
@@ -20,6 +23,9 @@ pub mod rotary;
 mod simd;
 pub mod swiglu;
 
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Tensor};
+
 pub use causal_attention::causal_attention;
 pub use linear::linear;
 pub(crate) use linear::packed_product;
@@ -27,6 +33,27 @@ pub use linear_cross_entropy::{linear_cross_entropy, token_cross_entropy};
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
 pub use swiglu::swiglu;
+
+/// Whether the fused body for the CPU or the one for graphics cards takes this tensor.
+fn is_fused_f32<const R: usize>(x: &Tensor<R>) -> bool {
+    #[cfg(feature = "cube")]
+    if cube::is_cube_f32(x) {
+        return true;
+    }
+    flex::is_flex_f32(x)
+}
+
+/// Whether this is an f32 tensor, tracked or not, on a device that `belongs` accepts.
+fn is_f32_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool) -> bool {
+    if x.dtype() != DType::F32 {
+        return false;
+    }
+    let device = x.device();
+    match device.as_dispatch() {
+        DispatchDevice::Autodiff(inner) => belongs(inner),
+        device => belongs(device),
+    }
+}
 
 /// Label of a position that is not trained on.
 pub const IGNORE_INDEX: i32 = -100;

@@ -76,7 +76,9 @@ pub(crate) fn outcome_on(
         .collect();
     let out = operation(&inputs);
     let probe = tensor(&probe(out.dims()[0]), dtype, device);
-    let grads = (out.clone() * probe).sum().backward();
+    // Along the axis: a sum over all elements is atomic on graphics cards, and software drivers
+    // have crashed on that.
+    let grads = (out.clone() * probe).sum_dim(0).backward();
     let grads = inputs
         .iter()
         .map(|input| floats(input.grad(&grads).expect("every input is tracked")))
@@ -100,10 +102,19 @@ fn tensor(values: &[f64], dtype: DType, device: &Device) -> Tensor<1> {
 
 /// Output without autodiff.
 pub(crate) fn untracked(operation: Operation<'_>, inputs: &[Vec<f64>], dtype: DType) -> Vec<f64> {
-    let device = Device::flex();
+    untracked_on(operation, inputs, dtype, &Device::flex())
+}
+
+/// [`untracked`] on another device.
+pub(crate) fn untracked_on(
+    operation: Operation<'_>,
+    inputs: &[Vec<f64>],
+    dtype: DType,
+    device: &Device,
+) -> Vec<f64> {
     let inputs: Vec<Tensor<1>> = inputs
         .iter()
-        .map(|values| tensor(values, dtype, &device))
+        .map(|values| tensor(values, dtype, device))
         .collect();
     floats(operation(&inputs))
 }
@@ -119,37 +130,37 @@ pub(crate) fn assert_equals_reference(
     what: &str,
 ) {
     let expected = outcome(reference, inputs, DType::F64);
-    let found = outcome(fused, inputs, DType::F32);
-    assert_close(
-        &found.out,
-        &expected.out,
-        tolerance,
-        &format!("{what}: output"),
+    assert_outcomes_on(
+        &Device::flex(),
+        fused,
+        inputs,
+        &expected,
+        |found, expected, part| {
+            assert_close(found, expected, tolerance, &format!("{what}: {part}"));
+        },
     );
+}
+
+/// Compares what `fused` gives in f32 on a device, tracked, untracked and recomputed.
+pub(crate) fn assert_outcomes_on(
+    device: &Device,
+    fused: Operation<'_>,
+    inputs: &[Vec<f64>],
+    expected: &Outcome,
+    compare: impl Fn(&[f64], &[f64], &str),
+) {
+    let tracking = device.clone().autodiff();
+    let found = outcome_on(fused, inputs, DType::F32, &tracking);
+    compare(&found.out, &expected.out, "output");
     for (index, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
-        assert_close(
-            found,
-            expected,
-            tolerance,
-            &format!("{what}: gradient {index}"),
-        );
+        compare(found, expected, &format!("gradient {index}"));
     }
-    let found = untracked(fused, inputs, DType::F32);
-    assert_close(
-        &found,
-        &expected.out,
-        tolerance,
-        &format!("{what}: untracked output"),
-    );
-    let checkpointing = Device::flex().autodiff().gradient_checkpointing();
-    let found = outcome_on(fused, inputs, DType::F32, &checkpointing);
+    let found = untracked_on(fused, inputs, DType::F32, device);
+    compare(&found, &expected.out, "untracked output");
+    let recomputing = tracking.gradient_checkpointing();
+    let found = outcome_on(fused, inputs, DType::F32, &recomputing);
     for (index, (found, expected)) in found.grads.iter().zip(&expected.grads).enumerate() {
-        assert_close(
-            found,
-            expected,
-            tolerance,
-            &format!("{what}: recomputed gradient {index}"),
-        );
+        compare(found, expected, &format!("recomputed gradient {index}"));
     }
 }
 

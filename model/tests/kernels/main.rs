@@ -3,6 +3,8 @@
 
 mod check;
 
+#[cfg(feature = "cube")]
+mod card;
 mod causal_attention;
 mod experts;
 mod linear;

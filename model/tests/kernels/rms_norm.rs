@@ -3,6 +3,8 @@
 use burn::prelude::*;
 use model::kernels::{rms_norm, rms_norm::reference};
 
+#[cfg(feature = "cube")]
+use crate::card::{assert_deterministic_on_card, assert_equals_reference_on_card};
 use crate::check::{
     Noise, assert_deterministic, assert_equals_finite_differences, assert_equals_reference,
 };
@@ -10,6 +12,18 @@ use crate::check::{
 const EPS: f64 = 1e-5;
 /// Rows of up to 96 products of numbers up to 1, gradients divided by an rms near 0.6.
 const TOLERANCE: f64 = 5e-6;
+
+/// Rows and their widths: below, at and above what one team of a graphics card holds.
+const SHAPES: [(usize, usize); 8] = [
+    (1, 1),
+    (1, 7),
+    (3, 16),
+    (5, 33),
+    (2, 96),
+    (1030, 17),
+    (70, 512),
+    (37, 777),
+];
 
 fn fused(inputs: &[Tensor<1>]) -> Tensor<1> {
     let [x, weight] = [inputs[0].clone(), inputs[1].clone()];
@@ -27,21 +41,37 @@ fn composed(inputs: &[Tensor<1>]) -> Tensor<1> {
 #[test]
 fn rms_norm_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(1);
-    for (rows, width) in [
-        (1, 1),
-        (1, 7),
-        (3, 16),
-        (5, 33),
-        (2, 96),
-        (1030, 17),
-        (70, 512),
-    ] {
+    for (rows, width) in SHAPES {
         let inputs = [noise.values(rows * width), noise.values(width)];
-        // The weight's gradient sums one term per row.
-        let tolerance = TOLERANCE * (1.0 + rows as f64 / 20.0);
         let what = format!("{rows} x {width}");
-        assert_equals_reference(&fused, &composed, &inputs, tolerance, &what);
+        assert_equals_reference(&fused, &composed, &inputs, tolerance(rows), &what);
     }
+}
+
+/// The weight's gradient sums one term per row.
+fn tolerance(rows: usize) -> f64 {
+    TOLERANCE * (1.0 + rows as f64 / 20.0)
+}
+
+/// The composed body in f64 on the CPU is the expected value. The most rows need three passes
+/// of sums.
+#[cfg(feature = "cube")]
+#[test]
+fn rms_norm_equals_its_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(4);
+    for (rows, width) in SHAPES.into_iter().chain([(70_000, 3)]) {
+        let inputs = [noise.values(rows * width), noise.values(width)];
+        let what = format!("{rows} x {width}");
+        assert_equals_reference_on_card(&fused, &composed, &inputs, tolerance(rows), &what);
+    }
+}
+
+/// The weight's gradient is a sum over rows from many cubes.
+#[cfg(feature = "cube")]
+#[test]
+fn rms_norm_gives_the_same_bits_on_a_graphics_card_each_time() {
+    let mut noise = Noise::new(3);
+    assert_deterministic_on_card(&fused, &[noise.values(500 * 96), noise.values(96)]);
 }
 
 /// Central differences of the composed body in f64 are the expected value.

@@ -4,6 +4,8 @@ use burn::prelude::*;
 use burn::tensor::DType;
 use model::kernels::{rotary, rotary::reference};
 
+#[cfg(feature = "cube")]
+use crate::card::assert_equals_reference_on_card;
 use crate::check::{
     Noise, Operation, assert_deterministic, assert_equals_finite_differences,
     assert_equals_reference, untracked,
@@ -11,6 +13,13 @@ use crate::check::{
 
 const TOLERANCE: f64 = 5e-7;
 const ROWS: usize = 50;
+const SHAPES: [[usize; 4]; 5] = [
+    [1, 1, 1, 2],
+    [2, 3, 1, 16],
+    [1, 5, 3, 24],
+    [3, 7, 2, 34],
+    [2, 40, 8, 96],
+];
 
 /// Sizes of one case and its positions.
 struct Case {
@@ -68,17 +77,26 @@ fn with_case(case: &Case, check: impl Fn(Operation<'_>, Operation<'_>)) {
 #[test]
 fn rotary_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(21);
-    for shape in [
-        [1, 1, 1, 2],
-        [2, 3, 1, 16],
-        [1, 5, 3, 24],
-        [3, 7, 2, 34],
-        [2, 40, 8, 96],
-    ] {
+    for shape in SHAPES {
         let case = Case::new(shape, &mut noise);
         let inputs = [case.values(&mut noise)];
         with_case(&case, |fused, composed| {
             assert_equals_reference(fused, composed, &inputs, TOLERANCE, &format!("{shape:?}"));
+        });
+    }
+}
+
+/// The composed body in f64 on the CPU is the expected value.
+#[cfg(feature = "cube")]
+#[test]
+fn rotary_equals_its_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(24);
+    for shape in SHAPES {
+        let case = Case::new(shape, &mut noise);
+        let inputs = [case.values(&mut noise)];
+        with_case(&case, |fused, composed| {
+            let what = format!("{shape:?}");
+            assert_equals_reference_on_card(fused, composed, &inputs, TOLERANCE, &what);
         });
     }
 }

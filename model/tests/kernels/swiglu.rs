@@ -3,12 +3,17 @@
 use burn::prelude::*;
 use model::kernels::{swiglu, swiglu::reference};
 
+#[cfg(feature = "cube")]
+use crate::card::{assert_equals_reference_on_card, card};
+#[cfg(feature = "cube")]
+use crate::check::untracked_on;
 use crate::check::{
     Noise, assert_close, assert_deterministic, assert_equals_finite_differences,
     assert_equals_reference, untracked,
 };
 
 const TOLERANCE: f64 = 5e-7;
+const LENGTHS: [usize; 7] = [1, 5, 8, 31, 64, 1001, 40_007];
 
 fn fused(inputs: &[Tensor<1>]) -> Tensor<1> {
     swiglu(inputs[0].clone(), inputs[1].clone())
@@ -22,10 +27,32 @@ fn composed(inputs: &[Tensor<1>]) -> Tensor<1> {
 #[test]
 fn swiglu_equals_its_reference_on_odd_lengths() {
     let mut noise = Noise::new(11);
-    for length in [1, 5, 8, 31, 64, 1001, 40_007] {
+    for length in LENGTHS {
         let inputs = [noise.values(length), noise.values(length)];
         assert_equals_reference(&fused, &composed, &inputs, TOLERANCE, &format!("{length}"));
     }
+}
+
+/// The composed body in f64 on the CPU is the expected value.
+#[cfg(feature = "cube")]
+#[test]
+fn swiglu_equals_its_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(15);
+    for length in LENGTHS {
+        let inputs = [noise.values(length), noise.values(length)];
+        let what = format!("{length}");
+        assert_equals_reference_on_card(&fused, &composed, &inputs, TOLERANCE, &what);
+    }
+}
+
+/// By hand, as on the CPU: the exponential of 1000 is infinite, and its inverse zero.
+#[cfg(feature = "cube")]
+#[test]
+fn swiglu_saturates_without_overflow_on_a_graphics_card() {
+    let Some(device) = card() else { return };
+    let inputs = [vec![-1000.0, -100.0, 100.0, 1000.0], vec![2.0; 4]];
+    let out = untracked_on(&fused, &inputs, burn::tensor::DType::F32, &device);
+    assert_close(&out, &[0.0, 0.0, 200.0, 2000.0], 1e-30, "saturated");
 }
 
 /// Central differences of the composed body in f64 are the expected value.

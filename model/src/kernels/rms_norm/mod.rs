@@ -2,6 +2,8 @@
 //! arXiv:1910.07467, eq. 4, with `eps` inside the root as in Llama.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod reference;
 
 use std::marker::PhantomData;
@@ -17,7 +19,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::is_fused_f32;
 
 /// Scales every row to unit root mean square, then by a learned weight.
 ///
@@ -39,7 +41,7 @@ pub fn rms_norm<const R: usize>(x: Tensor<R>, weight: Tensor<1>, eps: f64) -> Te
         width,
         "rms_norm: last axis of x and length of weight"
     );
-    if !(is_flex_f32(&x) && is_flex_f32(&weight)) {
+    if !(is_fused_f32(&x) && is_fused_f32(&weight)) {
         return reference::rms_norm(x, weight, eps);
     }
     Tensor::from_dispatch(Dispatch::rms_norm(
@@ -50,14 +52,17 @@ pub fn rms_norm<const R: usize>(x: Tensor<R>, weight: Tensor<1>, eps: f64) -> Te
 }
 
 /// The fused forward, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait RmsNormOps: Backend {
+    #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
 }
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait RmsNormBackwardOps: RmsNormOps {
     /// Gradients of x and weight.
+    #[fusion(meta = |x, weight, _grad, _eps| (x.clone(), weight.clone()))]
     fn rms_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,

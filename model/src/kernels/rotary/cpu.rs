@@ -17,20 +17,27 @@ impl RotaryOps for Flex {
         cos: FlexTensor,
         sin: FlexTensor,
     ) -> FlexTensor {
-        rotate(
-            x,
-            &Angles {
-                positions,
-                cos,
-                sin,
-            },
-            1.0,
-        )
+        let angles = Angles {
+            positions,
+            cos,
+            sin,
+        };
+        rotate(x, &angles, 1.0)
     }
 }
 
 impl RotaryBackwardOps for Flex {
-    fn rotary_backward(grad: FlexTensor, angles: Angles<Self>) -> FlexTensor {
+    fn rotary_backward(
+        grad: FlexTensor,
+        positions: FlexTensor,
+        cos: FlexTensor,
+        sin: FlexTensor,
+    ) -> FlexTensor {
+        let angles = Angles {
+            positions,
+            cos,
+            sin,
+        };
         rotate(grad, &angles, -1.0)
     }
 }

@@ -4,6 +4,8 @@
 //! Axis letters: `B` batch, `T` positions, `N` heads, `H` head size, `P` rows of the tables.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod reference;
 
 use burn::backend::autodiff::NodeId;
@@ -17,7 +19,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::is_fused_f32;
 
 /// Rotates each head by its token's position.
 ///
@@ -55,7 +57,7 @@ pub fn rotary(
         head_dim,
         "rotary: tables must be [P, H/2]"
     );
-    if !(is_flex_f32(&x) && is_flex_f32(&cos) && is_flex_f32(&sin)) {
+    if !(is_fused_f32(&x) && is_fused_f32(&cos) && is_fused_f32(&sin)) {
         return reference::rotary(x, positions, cos, sin);
     }
     Tensor::from_dispatch(Dispatch::rotary(
@@ -67,8 +69,9 @@ pub fn rotary(
 }
 
 /// The fused forward, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait RotaryOps: Backend {
+    #[fusion(dtype = x, shape = x)]
     fn rotary(
         x: FloatTensor<Self>,
         positions: IntTensor<Self>,
@@ -78,9 +81,16 @@ pub(crate) trait RotaryOps: Backend {
 }
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait RotaryBackwardOps: RotaryOps {
     /// Gradient of x: the rotation undone.
-    fn rotary_backward(grad: FloatTensor<Self>, angles: Angles<Self>) -> FloatTensor<Self>;
+    #[fusion(dtype = grad, shape = grad)]
+    fn rotary_backward(
+        grad: FloatTensor<Self>,
+        positions: IntTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 /// What turns a head: the tables and the row each token reads.
@@ -121,7 +131,13 @@ impl<B: RotaryBackwardOps> Backward<B, 1> for RotaryBackward {
         let [node] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         if let Some(node) = node {
-            grads.register::<B>(node.id, B::rotary_backward(grad, ops.state));
+            let Angles {
+                positions,
+                cos,
+                sin,
+            } = ops.state;
+            let grad = B::rotary_backward(grad, positions, cos, sin);
+            grads.register::<B>(node.id, grad);
         }
     }
 }

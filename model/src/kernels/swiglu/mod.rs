@@ -1,6 +1,8 @@
 //! The gate of the feed-forward block. Source: Shazeer 2020, arXiv:2002.05202, eq. 6.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 pub mod reference;
 
 use std::marker::PhantomData;
@@ -16,7 +18,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::is_fused_f32;
 
 pub(crate) use cpu::{swiglu_backward_in_place, swiglu_into};
 
@@ -33,21 +35,24 @@ pub fn swiglu<const R: usize>(gate: Tensor<R>, up: Tensor<R>) -> Tensor<R> {
         up.dims(),
         "swiglu: gate and up must have one shape"
     );
-    if !is_flex_f32(&gate) {
+    if !is_fused_f32(&gate) {
         return reference::swiglu(gate, up);
     }
     Tensor::from_dispatch(Dispatch::swiglu(gate.into_dispatch(), up.into_dispatch()))
 }
 
 /// The fused forward, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait SwigluOps: Backend {
+    #[fusion(dtype = gate, shape = gate)]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait SwigluBackwardOps: SwigluOps {
     /// Gradients of gate and up.
+    #[fusion(meta = |gate, up, _grad| (gate.clone(), up.clone()))]
     fn swiglu_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
