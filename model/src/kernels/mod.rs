@@ -49,10 +49,11 @@ fn is_f32_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool
         return false;
     }
     let device = x.device();
-    match device.as_dispatch() {
-        DispatchDevice::Autodiff(inner) => belongs(inner),
-        device => belongs(device),
+    let mut device = device.as_dispatch();
+    if let DispatchDevice::Autodiff(inner) = device {
+        device = inner;
     }
+    belongs(device)
 }
 
 /// Label of a position that is not trained on.

@@ -34,7 +34,8 @@ use crate::kernels::is_fused_f32;
 ///
 /// # Panics
 ///
-/// When the shapes disagree, `H` is odd, or a position is not a row of the tables.
+/// When the shapes disagree, `H` is odd, or a position is not a row of the tables; graphics cards do
+/// not see the last.
 pub fn rotary(
     x: Tensor<4>,
     positions: Tensor<2, Int>,
