@@ -3,6 +3,7 @@
 
 mod check;
 
+mod adamw;
 #[cfg(feature = "cube")]
 mod card;
 mod causal_attention;
