@@ -69,10 +69,12 @@ impl Workload for TrainArgs {
     }
 
     fn own_flags(&self) -> Vec<String> {
-        let flag = self
-            .activation_checkpointing
-            .then(|| "--activation-checkpointing".to_owned());
-        flag.into_iter().collect()
+        let mut flags = vec!["--precision".to_owned(), self.precision.to_string()];
+        flags.extend(
+            self.activation_checkpointing
+                .then(|| "--activation-checkpointing".to_owned()),
+        );
+        flags
     }
 
     fn torch_kinds(&self) -> Vec<Peer> {

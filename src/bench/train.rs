@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ::train::config::RouterSection;
+use ::train::config::{RouterSection, TrainSection};
 use ::train::loss::to_device;
 use ::train::memory::peak_resident;
 use ::train::optimizer::{Optimizer, OptimizerConfig};
@@ -49,11 +49,15 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         recomputes: args.activation_checkpointing,
     };
     let stop = AtomicBool::new(false);
+    let train = TrainSection {
+        precision: args.precision,
+        ..TrainSection::default()
+    };
     let speeds = on_worker(|| -> Result<Vec<f64>> {
         let mut speeds = Vec::new();
         for _ in 0..args.steps {
             let start = Instant::now();
-            let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})?
+            let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})?
                 .context("a benchmark is never asked to stop")?;
             let tokens = step.tokens as f64;
             model = step.apply(model, &mut optimizer, 1e-4, 1.0);
@@ -69,14 +73,14 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
     Ok(Measurement {
         peer: "kindling".to_owned(),
         params: config.num_params(),
-        dtype: "f32".to_owned(),
+        dtype: args.precision.to_string(),
         tok_s_median,
         tok_s_best: speeds.iter().copied().fold(0.0, f64::max),
         prefill_tok_s: None,
         peak_mib,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         gflop_s: Some(tok_s_median * flop / 1e9),
-        roof_gflop_s: Some(best_product(device)),
+        roof_gflop_s: Some(best_product(args.precision, device)),
     })
 }
 

@@ -10,6 +10,7 @@
     reason = "vector code must be inlined into the one function that has the processor's features"
 )]
 
+mod bf16;
 pub mod causal_attention;
 #[cfg(feature = "cube")]
 mod cube;
@@ -45,9 +46,11 @@ fn is_fused_f32<const R: usize>(x: &Tensor<R>) -> bool {
 
 /// Whether this is an f32 tensor, tracked or not, on a device that `belongs` accepts.
 fn is_f32_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool) -> bool {
-    if x.dtype() != DType::F32 {
-        return false;
-    }
+    x.dtype() == DType::F32 && is_on(x, belongs)
+}
+
+/// Whether this is a tensor, tracked or not, on a device that `belongs` accepts.
+fn is_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool) -> bool {
     let device = x.device();
     let mut device = device.as_dispatch();
     if let DispatchDevice::Autodiff(inner) = device {

@@ -3,6 +3,7 @@
 
 mod check;
 
+mod bf16;
 #[cfg(feature = "cube")]
 mod card;
 mod causal_attention;

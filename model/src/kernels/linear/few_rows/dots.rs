@@ -3,15 +3,13 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{MAX_ROWS, Stored};
+use super::{MAX_LANES, MAX_ROWS, Stored, by_columns};
 use crate::kernels::simd::vectorized;
 
 /// Outputs of one task where each is a run of memory of its own.
 const TASK_OUTPUTS: usize = 64;
 /// Vectors of running totals of a sum of products.
 const TOTALS: usize = 4;
-/// Most numbers of a vector of the processor.
-const MAX_LANES: usize = 16;
 /// Rows whose sums of products with one vector are a tile.
 const DOT_ROWS: usize = 3;
 
@@ -28,18 +26,6 @@ pub(crate) fn times_transposed<T: Stored>(out: &mut [f32], x: &[f32], matrix: &[
             inputs,
         });
     });
-}
-
-/// The pieces of every row that each task writes.
-fn by_columns(out: &mut [f32], outputs: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut tasks = Vec::new();
-    tasks.resize_with(outputs.div_ceil(width), Vec::new);
-    for row in out.chunks_exact_mut(outputs) {
-        for (task, piece) in tasks.iter_mut().zip(row.chunks_mut(width)) {
-            task.push(piece);
-        }
-    }
-    tasks
 }
 
 /// Some outputs of a product whose columns are runs of memory, for every row of `x`.
