@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use ::train::config::{RouterSection, TrainSection};
 use ::train::loss::to_device;
-use ::train::memory::peak_resident;
 use ::train::optimizer::{Optimizer, OptimizerConfig};
 use ::train::routing::RouterTerms;
 use ::train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
@@ -21,11 +20,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::TrainArgs;
-use super::measurement::{Measurement, median};
+use super::measurement::{Measurement, median, peak_mib};
 use super::roof::best_product;
 
 const SEED: u64 = 0;
-const MIB: f64 = (1 << 20) as f64;
 
 /// Tokens per second of whole optimizer steps.
 pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> {
@@ -66,7 +64,7 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         }
         Ok(speeds)
     })?;
-    let peak_mib = peak_resident().map(|bytes| bytes as f64 / MIB);
+    let peak_mib = peak_mib(&args.model);
 
     let tok_s_median = median(&speeds[args.steps / 2..]);
     let flop = config.flops_per_token(args.seq) as f64;

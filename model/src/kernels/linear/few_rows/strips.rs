@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::columns::{PARTS, RowMajor};
 use super::{MAX_LANES, Stored, by_columns};
+use crate::kernels::flex::unzeroed;
 use crate::kernels::simd::vectorized;
 
 /// Rows and vectors of columns of a tile: 12 of 16 registers are sums.
@@ -27,7 +28,7 @@ pub(super) fn by_strips<T: Stored>(out: &mut [f32], x: &[f32], matrix: RowMajor<
     let tile = TILE_VECTORS * MAX_LANES;
     let width = share.min(held).next_multiple_of(tile);
     let groups: Vec<Vec<f32>> = x
-        .chunks(TILE_ROWS * matrix.inputs)
+        .par_chunks(TILE_ROWS * matrix.inputs)
         .map(|rows| side_by_side(rows, matrix.inputs))
         .collect();
     let strips = by_columns(out, matrix.outputs, width);
@@ -80,8 +81,11 @@ impl<T: Stored> WithSimd for Strip<'_, T> {
         // One row more than there is: tiles a power of two apart would share a few lines of the
         // nearest cache.
         let tile_size = (self.matrix.part(0).len() + 1) * tile_columns;
-        // Columns past the last stay zero.
-        let mut tiles = vec![0.0_f32; columns.len().div_ceil(tile_columns) * tile_size];
+        let mut tiles = unzeroed(columns.len().div_ceil(tile_columns) * tile_size);
+        if let Some(last) = tiles.chunks_exact_mut(tile_size).next_back() {
+            // Its columns past the last of the strip.
+            last.fill(0.0);
+        }
         for part in 0..PARTS {
             let inputs = self.matrix.part(part);
             lay_out::<S, T>(&mut tiles, tile_size, self.matrix, &inputs, &columns);
