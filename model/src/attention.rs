@@ -14,6 +14,7 @@ use crate::norm::RmsNorm;
 use crate::packed::WeightType;
 use crate::positions::Positions;
 use crate::rope::RotaryTables;
+use crate::training_pass::TrainingPass;
 
 /// Lets each position read the earlier positions of its own document.
 #[derive(Module, Debug)]
@@ -32,10 +33,12 @@ pub struct Attention {
     pub k_norm: Option<RmsNorm>,
     /// Width of a head.
     pub head_dim: usize,
+    #[module(skip)]
+    pass: TrainingPass,
 }
 
 impl Attention {
-    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Self {
+    pub(crate) fn empty(config: &ModelConfig, pass: &TrainingPass, device: &Device) -> Self {
         let (hidden_size, query_width) = (config.hidden_size, config.query_width());
         let key_value_width = config.key_value_width();
         let head_norm = || {
@@ -52,6 +55,7 @@ impl Attention {
             q_norm: head_norm(),
             k_norm: head_norm(),
             head_dim: config.head_dim,
+            pass: pass.clone(),
         }
     }
 
@@ -90,6 +94,7 @@ impl Attention {
         let places = positions.places.clone(); // [B, T]
         assert_shape!(places, [batch, len]);
 
+        let x = self.pass.operand(x); // [B, T, D]
         let q = self.split_heads(self.q_proj.forward(x.clone())); // [B, T, N, H]
         let k = self.split_heads(self.k_proj.forward(x.clone())); // [B, T, K, H]
         let v = self.split_heads(self.v_proj.forward(x)); // [B, T, K, H]
@@ -101,7 +106,8 @@ impl Attention {
             None => (k, v),
         };
         let read = kernels::causal_attention(q, k, v, positions); // [B, T, N, H]
-        self.o_proj.forward(read.reshape([batch, len, query_width])) // [B, T, D]
+        let read = self.pass.operand(read.reshape([batch, len, query_width])); // [B, T, N·H]
+        self.o_proj.forward(read) // [B, T, D]
     }
 
     fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {

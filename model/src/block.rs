@@ -13,6 +13,7 @@ use crate::norm::RmsNorm;
 use crate::packed::WeightType;
 use crate::positions::Positions;
 use crate::rope::RotaryTables;
+use crate::training_pass::TrainingPass;
 
 /// A layer of the decoder.
 #[derive(Module, Debug)]
@@ -28,13 +29,18 @@ pub struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    pub(crate) fn empty(config: &ModelConfig, layer: usize, device: &Device) -> Self {
+    pub(crate) fn empty(
+        config: &ModelConfig,
+        layer: usize,
+        pass: &TrainingPass,
+        device: &Device,
+    ) -> Self {
         let norm = || RmsNorm::new(config.hidden_size, config.rms_norm_eps, device);
         Self {
             input_layernorm: norm(),
-            self_attn: Attention::empty(config, device),
+            self_attn: Attention::empty(config, pass, device),
             post_attention_layernorm: norm(),
-            mlp: Mlp::empty(config, layer, device),
+            mlp: Mlp::empty(config, layer, pass, device),
         }
     }
 

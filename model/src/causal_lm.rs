@@ -59,10 +59,11 @@ impl CausalLm {
         }
         let (vocab_size, hidden_size) = (config.vocab_size, config.hidden_size);
         let untied = !config.tie_word_embeddings;
+        let pass = TrainingPass::default();
         Self {
             embed_tokens: init::empty_embedding(vocab_size, hidden_size, device),
             layers: (0..config.num_hidden_layers)
-                .map(|layer| DecoderLayer::empty(config, layer, device))
+                .map(|layer| DecoderLayer::empty(config, layer, &pass, device))
                 .collect(),
             norm: RmsNorm::new(hidden_size, config.rms_norm_eps, device),
             lm_head: untied.then(|| Linear::empty(hidden_size, vocab_size, device)),
@@ -70,7 +71,7 @@ impl CausalLm {
             rope: RotaryTables::new(config, device),
             packed_head: None,
             config: config.clone(),
-            training_pass: TrainingPass::default(),
+            training_pass: pass,
         }
     }
 
@@ -210,7 +211,8 @@ impl CausalLm {
         &self.rope
     }
 
-    /// Switches the adapters' dropout and the routers' noise on and off.
+    /// Switches the adapters' dropout and the routers' noise on and off, and says in which
+    /// precision products are computed.
     pub fn training_pass(&self) -> &TrainingPass {
         &self.training_pass
     }

@@ -9,6 +9,7 @@ use crate::kernels;
 use crate::kernels::experts::ExpertWeights;
 use crate::linear::Linear;
 use crate::packed::WeightType;
+use crate::training_pass::TrainingPass;
 
 /// Mixes the features of each position on its own.
 #[derive(Module, Debug)]
@@ -19,14 +20,22 @@ pub struct FeedForward {
     pub up_proj: Linear,
     /// `[I, D]`, back to the residual stream.
     pub down_proj: Linear,
+    #[module(skip)]
+    pass: TrainingPass,
 }
 
 impl FeedForward {
-    pub(crate) fn empty(hidden_size: usize, intermediate_size: usize, device: &Device) -> Self {
+    pub(crate) fn empty(
+        hidden_size: usize,
+        intermediate_size: usize,
+        pass: &TrainingPass,
+        device: &Device,
+    ) -> Self {
         Self {
             gate_proj: Linear::empty(hidden_size, intermediate_size, device),
             up_proj: Linear::empty(hidden_size, intermediate_size, device),
             down_proj: Linear::empty(intermediate_size, hidden_size, device),
+            pass: pass.clone(),
         }
     }
 
@@ -35,6 +44,7 @@ impl FeedForward {
             gate_proj: self.gate_proj.packed(weight_type),
             up_proj: self.up_proj.packed(weight_type),
             down_proj: self.down_proj.packed(weight_type),
+            pass: self.pass,
         }
     }
 
@@ -75,8 +85,10 @@ impl FeedForward {
     ///
     /// If the last axis is not `D` long.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
+        let x = self.pass.operand(x); // [.., D]
         let gate = self.gate_proj.forward(x.clone()); // [.., I]
         let up = self.up_proj.forward(x); // [.., I]
-        self.down_proj.forward(kernels::swiglu(gate, up)) // [.., D]
+        let mixed = self.pass.operand(kernels::swiglu(gate, up)); // [.., I]
+        self.down_proj.forward(mixed) // [.., D]
     }
 }

@@ -25,6 +25,7 @@ pub mod norm;
 pub mod packed;
 pub mod params;
 pub mod positions;
+pub mod precision;
 mod prefix_cache;
 mod resize;
 pub mod reward;

@@ -1,7 +1,7 @@
 //! Keys and values of prompts' beginnings, for later prompts that begin alike.
 //!
-//! Only whole pieces are kept: what a piece computes depends on the pieces before it alone, so a
-//! beginning from here is the same, bit for bit, as one that is read again.
+//! Only whole pieces are kept: what is computed of a piece depends on the pieces before it alone, so
+//! a beginning from here is the same, bit for bit, as one that is read again.
 
 use crate::batch::PROMPT_PIECE;
 use crate::kv_cache::KvCache;

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use ::train::memory::peak_resident;
 use anyhow::{Result, ensure};
 use burn::prelude::*;
 use model::CausalLm;
@@ -12,11 +11,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::DecodeArgs;
-use super::measurement::{Measurement, median};
+use super::measurement::{Measurement, median, peak_mib};
 
 const SEED: u64 = 0;
 const REPETITIONS: usize = 3;
-const MIB: f64 = (1 << 20) as f64;
 
 /// Tokens per second after the prompt, and of the prompt itself.
 pub(super) fn measure(args: &DecodeArgs, device: &Device) -> Result<Measurement> {
@@ -75,7 +73,7 @@ pub(super) fn measure(args: &DecodeArgs, device: &Device) -> Result<Measurement>
         tok_s_median: median(&decodes),
         tok_s_best: decodes.iter().copied().fold(0.0, f64::max),
         prefill_tok_s: Some(median(&prefills)),
-        peak_mib: peak_resident().map(|bytes| bytes as f64 / MIB),
+        peak_mib: peak_mib(&args.model),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         gflop_s: None,
         roof_gflop_s: None,

@@ -1,6 +1,9 @@
 //! One measurement, ours or a peer's, in the form that is printed and exchanged.
 
+use ::train::memory::peak_resident;
 use serde::{Deserialize, Serialize};
+
+use super::ModelArgs;
 
 /// How fast one program was at one thing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +31,13 @@ pub(super) struct Measurement {
     /// Best large matrix product of the same run, in GFLOP/s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) roof_gflop_s: Option<f64>,
+}
+
+/// Largest resident memory of this process so far, in MiB; none where the system does not say, nor
+/// on a card, which has memory of its own.
+pub(super) fn peak_mib(model: &ModelArgs) -> Option<f64> {
+    let peak = (model.device == "cpu").then(peak_resident).flatten();
+    peak.map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
 /// Middle value; the mean of the two in the middle of an even number.

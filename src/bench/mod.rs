@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use model::ModelConfig;
 use model::packed::WeightType;
+use model::precision::Precision;
 
 use self::measurement::Measurement;
 use self::peers::{Peer, compare};
@@ -87,6 +88,9 @@ struct TrainArgs {
     /// Keep each layer's input only and run the layer again in the backward pass
     #[arg(long)]
     activation_checkpointing: bool,
+    /// What the operands of products are rounded to: f32 or bf16
+    #[arg(long, value_name = "TYPE", default_value_t)]
+    precision: Precision,
     /// Kinds of the PyTorch peer: f32, f32-compile, bf16, bf16-compile
     #[arg(
         long,

@@ -69,10 +69,12 @@ impl Workload for TrainArgs {
     }
 
     fn own_flags(&self) -> Vec<String> {
-        let flag = self
-            .activation_checkpointing
-            .then(|| "--activation-checkpointing".to_owned());
-        flag.into_iter().collect()
+        let mut flags = vec!["--precision".to_owned(), self.precision.to_string()];
+        flags.extend(
+            self.activation_checkpointing
+                .then(|| "--activation-checkpointing".to_owned()),
+        );
+        flags
     }
 
     fn torch_kinds(&self) -> Vec<Peer> {
@@ -140,7 +142,7 @@ pub(super) fn compare(
         let script = folder.path().join("torch_peer.py");
         fs::write(&script, TORCH_PEER)?;
         for kind in workload.torch_kinds() {
-            programs.push(torch_peer(workload, model, python, &script, kind));
+            programs.push(torch_peer(workload, model, python, &script, kind)?);
         }
     }
     if let Some(python) = llama_cpp {
@@ -205,7 +207,12 @@ fn torch_peer(
     python: &Path,
     script: &Path,
     kind: Peer,
-) -> Vec<String> {
+) -> Result<Vec<String>> {
+    let device = match model.device.as_str() {
+        "cpu" => "cpu",
+        "cuda" | "cuda:0" => "cuda",
+        device => bail!("--vs-torch: found --device {device}, expected cpu or cuda:0"),
+    };
     let mut command = vec![
         path(python),
         path(script),
@@ -214,12 +221,14 @@ fn torch_peer(
         path(&model.config),
         "--dtype".into(),
         kind.dtype.into(),
+        "--device".into(),
+        device.into(),
     ];
     command.extend(workload.flags());
     if kind.compiled {
         command.push("--compile".into());
     }
-    command
+    Ok(command)
 }
 
 fn path(path: &Path) -> String {

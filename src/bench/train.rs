@@ -3,9 +3,8 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ::train::config::RouterSection;
+use ::train::config::{RouterSection, TrainSection};
 use ::train::loss::to_device;
-use ::train::memory::peak_resident;
 use ::train::optimizer::{Optimizer, OptimizerConfig};
 use ::train::routing::RouterTerms;
 use ::train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
@@ -21,11 +20,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::TrainArgs;
-use super::measurement::{Measurement, median};
+use super::measurement::{Measurement, median, peak_mib};
 use super::roof::best_product;
 
 const SEED: u64 = 0;
-const MIB: f64 = (1 << 20) as f64;
 
 /// Tokens per second of whole optimizer steps.
 pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> {
@@ -49,11 +47,15 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         recomputes: args.activation_checkpointing,
     };
     let stop = AtomicBool::new(false);
+    let train = TrainSection {
+        precision: args.precision,
+        ..TrainSection::default()
+    };
     let speeds = on_worker(|| -> Result<Vec<f64>> {
         let mut speeds = Vec::new();
         for _ in 0..args.steps {
             let start = Instant::now();
-            let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})?
+            let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})?
                 .context("a benchmark is never asked to stop")?;
             let tokens = step.tokens as f64;
             model = step.apply(model, &mut optimizer, 1e-4, 1.0);
@@ -62,21 +64,21 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         }
         Ok(speeds)
     })?;
-    let peak_mib = peak_resident().map(|bytes| bytes as f64 / MIB);
+    let peak_mib = peak_mib(&args.model);
 
     let tok_s_median = median(&speeds[args.steps / 2..]);
     let flop = config.flops_per_token(args.seq) as f64;
     Ok(Measurement {
         peer: "kindling".to_owned(),
         params: config.num_params(),
-        dtype: "f32".to_owned(),
+        dtype: args.precision.to_string(),
         tok_s_median,
         tok_s_best: speeds.iter().copied().fold(0.0, f64::max),
         prefill_tok_s: None,
         peak_mib,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         gflop_s: Some(tok_s_median * flop / 1e9),
-        roof_gflop_s: Some(best_product(device)),
+        roof_gflop_s: Some(best_product(args.precision, device)),
     })
 }
 

@@ -151,6 +151,7 @@ impl TrainPlan {
                 seq_len,
                 grad_accumulation_steps: train.grad_accumulation_steps,
                 activation_checkpointing: train.activation_checkpointing,
+                precision: config.train.precision,
                 optimizer: config.optimizer.kind,
             },
         );

@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::prelude::*;
+use burn::tensor::FloatDType;
 use dataset::say;
 use model::CausalLm;
 use model::lora::save_adapter;
+use model::precision::Precision;
 use model::training_record::TrainingRecord;
 use serde_json::Value;
 
@@ -146,6 +148,14 @@ fn list(differences: &[FieldDifference]) -> String {
         .join("; ")
 }
 
+fn check_precision(precision: Precision, device: &Device) -> Result<(), ConfigError> {
+    if precision == Precision::Bf16 && !device.supports_dtype(FloatDType::BF16) {
+        let expected = "f32, since the device does not compute in bf16";
+        return Err(ConfigError::field("train.precision", precision, expected));
+    }
+    Ok(())
+}
+
 /// A stage that is ready to train: data opened, nothing written yet.
 pub(crate) struct Prepared<S> {
     pub(crate) plan: TrainPlan,
@@ -166,6 +176,7 @@ pub(crate) fn run<S: Stage>(
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
     // Whatever may be wrong with the start is found out before an earlier run is overwritten.
+    check_precision(prepared.loop_config.train.precision, &options.device)?;
     let device = options.device.autodiff();
     let seed = prepared.loop_config.train.seed;
     let noise_std = prepared.loop_config.router.noise_std;

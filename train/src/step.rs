@@ -9,6 +9,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::prelude::*;
 use model::CausalLm;
 
+use crate::config::TrainSection;
 use crate::grad_norm::global_grad_norm;
 use crate::guard::{SkipReason, skip_reason};
 use crate::loss::read_scalars;
@@ -45,7 +46,7 @@ impl SummedStep {
     pub fn new<S: Stage>(
         stage: &mut S,
         model: &CausalLm,
-        num_micro_batches: usize,
+        train: &TrainSection,
         stop: &AtomicBool,
         mut on_progress: impl FnMut(usize, usize),
     ) -> Result<Option<Self>, StageError> {
@@ -64,7 +65,7 @@ impl SummedStep {
             }
         })?;
         let mut data_wait_secs = waiting.elapsed().as_secs_f64();
-        for _ in 0..num_micro_batches {
+        for _ in 0..train.grad_accumulation_steps {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -75,7 +76,9 @@ impl SummedStep {
             let num_supervised = stage.num_supervised(&batch);
             if num_supervised > 0 {
                 supervised += num_supervised;
-                let summed = stage.gradients(model, batch);
+                let summed = model
+                    .training_pass()
+                    .in_precision(train.precision, || stage.gradients(model, batch));
                 losses.push(summed.loss); // [1]
                 sum.accumulate(model, summed.grads);
                 add_work(&mut routing, summed.routing);

@@ -137,10 +137,9 @@ impl<S: Stage> Trainer<S> {
     pub fn train_step(&mut self) -> Result<Option<StepReport>, LoopError> {
         let started = Instant::now();
         let lr = self.schedule.lr_at(self.position());
-        let num_micro_batches = self.config.train.grad_accumulation_steps;
         let model = here(self.model.as_ref());
         let (stage, stop, reporter) = (&mut self.stage, &self.stop, &self.reporter);
-        let summed = SummedStep::new(stage, model, num_micro_batches, stop, |done, total| {
+        let summed = SummedStep::new(stage, model, &self.config.train, stop, |done, total| {
             reporter.show_rollout(done, total);
         })?;
         // What a stop interrupts is dropped: the checkpoint goes on from the step's beginning.

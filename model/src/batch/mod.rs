@@ -2,11 +2,12 @@
 //!
 //! Axis letters: `B` rows, `T` slots fed in this step, `D` hidden size, `V` vocabulary.
 //!
-//! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone, in
-//! pieces of [`PROMPT_PIECE`] tokens counted from the prompt's start, so that a beginning taken from
-//! the prefix cache is what reading it again would give. Decoding feeds one token per row through
-//! kernels whose sums do not depend on the number of rows. The exception is a mixture of experts:
-//! how many tokens its router and each expert get decides how their products sum.
+//! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone,
+//! whole pieces of [`PROMPT_PIECE`] tokens first, some at once, then the rest by itself: sums over
+//! tokens of a piece or more do not depend on how many there are, so that a beginning taken from the
+//! prefix cache is what reading it again would give. Decoding feeds one token per row through kernels
+//! whose sums do not depend on the number of rows. The exception is a mixture of experts: how many
+//! tokens its router and each expert get decides how their products sum.
 
 mod request;
 
@@ -24,8 +25,10 @@ use crate::workers::on_worker;
 
 pub use self::request::{BatchLimits, Event, Request, RequestId};
 
-/// Tokens of a prompt that are read together.
+/// Tokens of a piece of a prompt.
 pub const PROMPT_PIECE: usize = 64;
+/// Pieces that are read at once at most: more would cost memory and win nothing.
+const PIECES_AT_ONCE: usize = 16;
 
 /// Requests that are decoded together.
 #[derive(Debug)]
@@ -153,14 +156,12 @@ impl<'a> Batch<'a> {
     pub fn step_with(&mut self, adjust: Adjust<'_>) -> Vec<(RequestId, Event)> {
         let mut events = Vec::new();
         self.decode(adjust, &mut events);
-        for _ in 0..self.limits.pieces_per_step {
-            if self.rows.len() >= self.limits.max_rows {
-                break;
-            }
+        let mut left = self.limits.pieces_per_step;
+        while left > 0 && self.rows.len() < self.limits.max_rows {
             let Some(waiting) = self.waiting.pop_front() else {
                 break;
             };
-            self.read_piece(waiting, adjust, &mut events);
+            left -= self.read_pieces(waiting, left, adjust, &mut events);
         }
         events
     }
@@ -191,20 +192,23 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Reads the next piece of a prompt, which joins the rows after its last one.
-    fn read_piece(
+    /// Reads some pieces of a prompt, which joins the rows after its last one; says how many.
+    fn read_pieces(
         &mut self,
         mut waiting: Waiting,
+        max_pieces: usize,
         adjust: Adjust<'_>,
         events: &mut Vec<(RequestId, Event)>,
-    ) {
+    ) -> usize {
         let prompt_len = waiting.prompt_ids.len();
         let mut cache = match waiting.cache.take() {
             Some(cache) => cache,
             None => self.first_cache(&waiting),
         };
         let read = cache.num_slots();
-        let piece = read..prompt_len.min(read + PROMPT_PIECE);
+        let whole = (prompt_len - read) / PROMPT_PIECE;
+        let num_pieces = whole.clamp(1, max_pieces.min(PIECES_AT_ONCE));
+        let piece = read..prompt_len.min(read + num_pieces * PROMPT_PIECE);
         let input_ids = waiting.prompt_ids[piece.clone()].iter();
         let input_ids = input_ids.map(|&id| id as i32).collect();
         let positions = piece.clone().map(|position| position as i32).collect();
@@ -219,7 +223,7 @@ impl<'a> Batch<'a> {
         if piece.end < prompt_len {
             waiting.cache = Some(cache);
             self.waiting.push_front(waiting);
-            return;
+            return num_pieces;
         }
 
         self.prefixes.keep(&waiting.prompt_ids, &cache);
@@ -236,6 +240,7 @@ impl<'a> Batch<'a> {
             self.cache.push_row(cache, self.longest());
             self.rows.push(row);
         }
+        num_pieces
     }
 
     /// A cache for a prompt, with what is known of its beginning.

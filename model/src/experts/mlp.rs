@@ -12,6 +12,7 @@ use crate::config::ModelConfig;
 use crate::feed_forward::FeedForward;
 use crate::linear::Linear;
 use crate::packed::WeightType;
+use crate::training_pass::TrainingPass;
 
 /// What mixes the features of each position.
 ///
@@ -31,12 +32,17 @@ pub enum Mlp {
 
 impl Mlp {
     /// The feed-forward part of a layer.
-    pub(crate) fn empty(config: &ModelConfig, layer: usize, device: &Device) -> Self {
+    pub(crate) fn empty(
+        config: &ModelConfig,
+        layer: usize,
+        pass: &TrainingPass,
+        device: &Device,
+    ) -> Self {
         if let Some(experts) = config.experts_of(layer) {
-            return Self::Sparse(SparseExperts::empty(config, experts, device));
+            return Self::Sparse(SparseExperts::empty(config, experts, pass, device));
         }
         let (hidden_size, width) = (config.hidden_size, config.intermediate_size);
-        Self::Dense(FeedForward::empty(hidden_size, width, device))
+        Self::Dense(FeedForward::empty(hidden_size, width, pass, device))
     }
 
     /// The output for every position, and where tokens went if there was a choice.

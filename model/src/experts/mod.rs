@@ -30,6 +30,7 @@ use crate::feed_forward::FeedForward;
 use crate::kernels::experts::reference::dispatch;
 use crate::kernels::experts::{ExpertWeights, experts};
 use crate::packed::WeightType;
+use crate::training_pass::TrainingPass;
 
 /// What the router of one layer decided for every token of a batch.
 #[derive(Debug, Clone)]
@@ -51,12 +52,19 @@ pub struct SparseExperts {
     pub experts: Vec<FeedForward>,
     /// Sees every token.
     pub shared_experts: Option<FeedForward>,
+    #[module(skip)]
+    pass: TrainingPass,
 }
 
 impl SparseExperts {
-    pub(crate) fn empty(config: &ModelConfig, experts: &ExpertsConfig, device: &Device) -> Self {
+    pub(crate) fn empty(
+        config: &ModelConfig,
+        experts: &ExpertsConfig,
+        pass: &TrainingPass,
+        device: &Device,
+    ) -> Self {
         let hidden_size = config.hidden_size;
-        let network = |width| FeedForward::empty(hidden_size, width, device);
+        let network = |width| FeedForward::empty(hidden_size, width, pass, device);
         let shared = experts.shared_intermediate_size();
         Self {
             gate: Router::empty(config, experts, device),
@@ -64,6 +72,7 @@ impl SparseExperts {
                 .map(|_| network(experts.moe_intermediate_size))
                 .collect(),
             shared_experts: (shared > 0).then(|| network(shared)),
+            pass: pass.clone(),
         }
     }
 
@@ -74,6 +83,7 @@ impl SparseExperts {
             gate: self.gate,
             experts: self.experts.into_iter().map(pack).collect(),
             shared_experts: self.shared_experts.map(pack),
+            pass: self.pass,
         }
     }
 
@@ -90,7 +100,9 @@ impl SparseExperts {
     pub fn forward(&self, x: Tensor<3>) -> (Tensor<3>, Routing) {
         let [batch, len, hidden_size] = x.dims();
         let tokens = x.clone().reshape([batch * len, hidden_size]); // [N, D]
+        // The router sees what was not rounded: which experts are chosen hangs on small differences.
         let (weights, routing) = self.gate.route(tokens.clone());
+        let tokens = self.pass.operand(tokens); // [N, D]
         let routed = self.routed(tokens, weights, &routing.routes); // [N, D]
         let routed = routed.reshape([batch, len, hidden_size]); // [B, T, D]
         let out = match &self.shared_experts {

@@ -4,7 +4,7 @@ use burn::backend::{DispatchDevice, TensorMetadata};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 
-use super::is_f32_on;
+use super::{is_f32_on, is_on};
 
 /// Elements a parallel task handles at least: below this, handing out work costs more than it saves.
 ///
@@ -14,6 +14,12 @@ pub(crate) const CHUNK_ELEMENTS: usize = 1 << 14;
 /// Whether the fused body for the CPU can take this tensor: f32 on Flex, tracked or not.
 pub(crate) fn is_flex_f32<const R: usize>(x: &Tensor<R>) -> bool {
     is_f32_on(x, |device| matches!(device, DispatchDevice::Flex(_)))
+}
+
+/// Whether the fused body for the CPU can take this operand of a product: f32 or bf16 on Flex.
+pub(crate) fn is_flex_operand<const R: usize>(x: &Tensor<R>) -> bool {
+    is_on(x, |device| matches!(device, DispatchDevice::Flex(_)))
+        && matches!(x.dtype(), DType::F32 | DType::BF16)
 }
 
 /// The same elements in one row-major run; copies only when they are not.

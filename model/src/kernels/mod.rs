@@ -11,6 +11,7 @@
 )]
 
 pub mod adamw;
+mod bf16;
 pub mod causal_attention;
 #[cfg(feature = "cube")]
 mod cube;
@@ -48,9 +49,11 @@ fn is_fused_f32<const R: usize>(x: &Tensor<R>) -> bool {
 
 /// Whether this is an f32 tensor, tracked or not, on a device that `belongs` accepts.
 fn is_f32_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool) -> bool {
-    if x.dtype() != DType::F32 {
-        return false;
-    }
+    x.dtype() == DType::F32 && is_on(x, belongs)
+}
+
+/// Whether this is a tensor, tracked or not, on a device that `belongs` accepts.
+fn is_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool) -> bool {
     let device = x.device();
     let mut device = device.as_dispatch();
     if let DispatchDevice::Autodiff(inner) = device {

@@ -48,7 +48,8 @@ impl Dropout {
                 }
             })
             .collect();
-        let mask = Tensor::from_data(TensorData::new(mask, dims), &x.device());
-        x * mask
+        let mask = Tensor::<D>::from_data(TensorData::new(mask, dims), &x.device());
+        let dtype = x.dtype();
+        (x.cast(mask.dtype()) * mask).cast(dtype)
     }
 }

@@ -23,7 +23,6 @@ use crate::feed_forward::FeedForward;
 use crate::kernels;
 use crate::linear::Linear;
 use crate::params::path_hash;
-use crate::training_pass::TrainingPass;
 
 /// The projections of a layer's attention that adapters may stand beside.
 const ATTENTION: [&str; 4] = [
@@ -170,7 +169,7 @@ impl CausalLm {
         let mut model = self.no_grad();
         let paths: Vec<String> = model.projections_mut().map(|(path, _)| path).collect();
         config.check_targets(&paths)?;
-        let pass = TrainingPass::default();
+        let pass = model.training_pass.clone();
         for (path, linear) in model.projections_mut() {
             if config.matches(&path)? {
                 let [inputs, outputs] = linear.weight.dims();
@@ -188,7 +187,6 @@ impl CausalLm {
                 });
             }
         }
-        model.training_pass = pass;
         Ok(model)
     }
 

@@ -116,3 +116,34 @@ fn a_row_has_the_same_bits_among_few_and_among_many() {
         }
     }
 }
+
+/// A prompt's tokens: their sums must not depend on how many are read at once, also where the inner
+/// axis is summed in blocks.
+#[test]
+fn a_row_has_the_same_bits_in_a_long_sequence_and_in_a_longer_one() {
+    const LONGEST: usize = 320;
+    let device = Device::flex();
+    let mut noise = Noise::new(76);
+    for (width, outputs) in [(70, 33), (600, 40), (1408, 512), (512, 1408), (1030, 7)] {
+        let mut values = |count: usize| -> Vec<f32> {
+            let values = noise.values(count).into_iter();
+            values.map(|value| value as f32).collect()
+        };
+        let x = TensorData::new(values(LONGEST * width), [1, LONGEST, width]);
+        let x = Tensor::<3>::from_data(x, &device);
+        let weight = TensorData::new(values(width * outputs), [width, outputs]);
+        let weight = Tensor::<2>::from_data(weight, &device);
+        let bits = |len: usize| -> Vec<u32> {
+            let out = linear(x.clone().narrow(1, 0, len), weight.clone()).into_data();
+            out.iter::<f32>().map(f32::to_bits).collect()
+        };
+        let longest = bits(LONGEST);
+        for len in [5, 64, 65, 128, 192] {
+            let found = bits(len);
+            assert!(
+                found == longest[..found.len()],
+                "{width} x {outputs}: {len} rows have other bits than among {LONGEST}"
+            );
+        }
+    }
+}

@@ -4,6 +4,7 @@
 mod check;
 
 mod adamw;
+mod bf16;
 #[cfg(feature = "cube")]
 mod card;
 mod causal_attention;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use documented::DocumentedFields;
+use model::precision::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Length};
@@ -96,6 +97,10 @@ pub struct TrainSection {
     /// Forward and backward passes per optimizer step, at least 1; the result is that of one larger
     /// batch.
     pub grad_accumulation_steps: usize,
+    /// What the operands of matrix products are rounded to while the model learns: "f32" or "bf16".
+    /// Weights, sums and everything else stay f32; bf16 is faster where the processor has
+    /// instructions for it.
+    pub precision: Precision,
     /// Seed of the random weights, the order of the data, the held-out split and the samples.
     pub seed: u64,
     /// Recompute each layer in the backward pass instead of keeping its activations: less memory,
@@ -112,6 +117,7 @@ impl Default for TrainSection {
             length: Length::Epochs(1.0),
             micro_batch_size: 8,
             grad_accumulation_steps: 1,
+            precision: Precision::F32,
             seed: 42,
             activation_checkpointing: false,
             dump_curve_inputs: 0,

@@ -11,6 +11,7 @@ use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use model::hf::{load_model, save_minimind_v1, save_model};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use train::config::TrainSection;
 use train::optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 use train::step::SummedStep;
 
@@ -89,9 +90,15 @@ fn assert_steps_are_pytorchs(name: &str) {
     let mut model = load_model(&golden(name), &Device::flex().autodiff()).unwrap();
     let stop = AtomicBool::new(false);
     for (index, (loss, norm)) in losses.iter().zip(norms).enumerate() {
-        let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})
-            .unwrap()
-            .unwrap();
+        let step = SummedStep::new(
+            &mut stage,
+            &model,
+            &TrainSection::default(),
+            &stop,
+            |_, _| {},
+        )
+        .unwrap()
+        .unwrap();
         let (loss, norm) = (loss.as_f64().unwrap(), norm.as_f64().unwrap());
         let (found, found_norm) = (step.loss(), step.grad_norm());
         assert!(

@@ -8,6 +8,7 @@ use burn::prelude::*;
 use dataset::batch::TokenBatch;
 use safetensors::SafeTensors;
 use serde_json::Value;
+use train::config::TrainSection;
 use train::optimizer::{Optimizer, OptimizerConfig};
 use train::step::SummedStep;
 
@@ -70,9 +71,13 @@ fn assert_curve_is_pytorchs(name: &str, recomputes: bool) {
     let mut optimizer = Optimizer::new(OptimizerConfig::default());
     let curve = std::fs::read_to_string(golden(&format!("packed_curve/{name}.jsonl"))).unwrap();
     let stop = AtomicBool::new(false);
+    let train = TrainSection {
+        grad_accumulation_steps: num_micro_batches,
+        ..TrainSection::default()
+    };
     for (line, lr) in curve.lines().zip(lrs) {
         let expected: Value = serde_json::from_str(line).unwrap();
-        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop, |_, _| {})
+        let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         assert_eq!(expected["num_tokens"], step.supervised);

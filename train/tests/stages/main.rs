@@ -15,6 +15,7 @@ use std::fs;
 
 use burn::prelude::*;
 use dataset::Tokenizer;
+use model::precision::Precision;
 use train::config::PretrainConfig;
 use train::run::Outcome;
 use train::run_folder::IfExists;
@@ -103,21 +104,26 @@ fn a_resumed_run_exports_the_same_bytes() {
     );
 }
 
-/// Going on from the middle of the data is still the same run.
+/// Going on from the middle of the data is still the same run, in either precision.
 #[test]
 fn a_lost_end_is_trained_again_to_the_same_bytes() {
-    let world = World::new();
-    let mut config = world.pretrain_config();
-    config.checkpoint.keep_last = 9;
-    summary(world.pretrain(&config, "run").unwrap());
-    let run = world.path("run");
-    let whole = final_weights(&run);
-    for name in ["final", "step_000008", "step_000006", "step_000004"] {
-        fs::remove_dir_all(run.join(name)).unwrap();
-    }
-    let resumed = pretrain::run(&config, world.options("run", IfExists::Resume, false)).unwrap();
-    assert_eq!(summary(resumed).steps, NUM_STEPS);
-    assert_eq!(final_weights(&run), whole);
+    let wholes = [Precision::F32, Precision::Bf16].map(|precision| {
+        let world = World::new();
+        let mut config = world.pretrain_config();
+        config.checkpoint.keep_last = 9;
+        config.train.precision = precision;
+        summary(world.pretrain(&config, "run").unwrap());
+        let run = world.path("run");
+        let whole = final_weights(&run);
+        for name in ["final", "step_000008", "step_000006", "step_000004"] {
+            fs::remove_dir_all(run.join(name)).unwrap();
+        }
+        let resumed = pretrain::run(&config, world.options("run", IfExists::Resume, false));
+        assert_eq!(summary(resumed.unwrap()).steps, NUM_STEPS);
+        assert_eq!(final_weights(&run), whole, "{precision}");
+        whole
+    });
+    assert_ne!(wholes[0], wholes[1], "bf16 must differ from f32");
 }
 
 /// Fields that reach the weights are compared; the text carries the field and both values.

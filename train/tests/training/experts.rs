@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use model::CausalLm;
 use model::experts::max_violation;
 use model::params::{NamedParam, fill_params, named_params};
-use train::config::{BalanceKind, RouterSection};
+use train::config::{BalanceKind, RouterSection, TrainSection};
 use train::optimizer::{Optimizer, OptimizerConfig};
 use train::routing::LayerRouting;
 use train::step::SummedStep;
@@ -61,9 +61,15 @@ fn violations(router: &RouterSection) -> (f64, f64) {
     stage.router = router.clone();
     let mut found = Vec::new();
     for _ in 0..NUM_RECOVERY_STEPS {
-        let step = SummedStep::new(&mut stage, &model, 1, &stop, |_, _| {})
-            .unwrap()
-            .unwrap();
+        let step = SummedStep::new(
+            &mut stage,
+            &model,
+            &TrainSection::default(),
+            &stop,
+            |_, _| {},
+        )
+        .unwrap()
+        .unwrap();
         let [LayerRouting { layer, loads, .. }] = step.routing.as_slice() else {
             panic!("one layer has experts");
         };
@@ -112,7 +118,11 @@ fn gradients(rows: usize, micro_batches: usize, recomputes: bool) -> (SummedStep
     stage.recomputes = recomputes;
     stage.router.balance_coef = 1.0;
     stage.router.z_loss_coef = 1.0;
-    let step = SummedStep::new(&mut stage, &model, micro_batches, &stop, |_, _| {});
+    let train = TrainSection {
+        grad_accumulation_steps: micro_batches,
+        ..TrainSection::default()
+    };
+    let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {});
     let step = step.unwrap().unwrap();
     let gradients = step.gradients_of(&model);
     (step, gradients)

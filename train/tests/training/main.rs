@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::prelude::*;
+use model::precision::Precision;
 use model::{CausalLm, ModelConfig};
 use serde_json::json;
-use synthetic::{Mishap, SyntheticStage, model_config};
+use synthetic::{Mishap, SyntheticStage, experts_config, model_config};
 use train::checkpoint::{self, TrainState};
-use train::config::{Length, LoopConfig, PretrainConfig};
+use train::config::{Length, LoopConfig, PretrainConfig, TrainSection};
 use train::optimizer::{Optimizer, OptimizerConfig};
 use train::report::{ReportConfig, Reporter};
 use train::run_folder::{IfExists, RunFolder};
@@ -127,7 +128,11 @@ fn eight_micro_batches_of_one_row_equal_one_of_eight() {
     let step = |rows: usize, num_micro_batches: usize| {
         let model = CausalLm::new(&model_config(), 1, &device());
         let mut stage = SyntheticStage::new(rows);
-        let step = SummedStep::new(&mut stage, &model, num_micro_batches, &stop, |_, _| {})
+        let train = TrainSection {
+            grad_accumulation_steps: num_micro_batches,
+            ..TrainSection::default()
+        };
+        let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         let numbers = (step.loss(), step.grad_norm(), step.supervised);
@@ -289,4 +294,46 @@ fn a_stop_before_the_first_step_saves_the_start() {
     let mut second = trainer(run.path(), SyntheticStage::new(2), End::Step(NUM_STEPS));
     second.run().unwrap();
     assert_eq!(weights_of(second), uninterrupted());
+}
+
+/// Mean losses of the last steps of a run in this precision.
+fn last_losses(precision: Precision, seed: u64) -> f64 {
+    const STEPS: usize = 120;
+    const LAST: usize = 20;
+    let stop = AtomicBool::new(false);
+    let mut model = CausalLm::new(&experts_config(), seed, &device());
+    let mut optimizer = Optimizer::new(OptimizerConfig::default());
+    let mut stage = SyntheticStage::new(8);
+    let train = TrainSection {
+        precision,
+        ..TrainSection::default()
+    };
+    let mut losses = Vec::new();
+    for _ in 0..STEPS {
+        let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})
+            .unwrap()
+            .unwrap();
+        losses.push(step.loss());
+        model = step.apply(model, &mut optimizer, 3e-3, 1.0);
+    }
+    losses[STEPS - LAST..].iter().sum::<f64>() / LAST as f64
+}
+
+/// Rounding operands moves the loss by less than another seed does; both learn.
+#[test]
+fn bf16_learns_what_f32_learns() {
+    let plain = last_losses(Precision::F32, 1);
+    let rounded = last_losses(Precision::Bf16, 1);
+    let other_seeds = [2, 3, 4].map(|seed| (last_losses(Precision::F32, seed) - plain).abs());
+    let noise = other_seeds.iter().copied().fold(0.0, f64::max);
+    assert!(plain < 1.5, "f32 learns: a mean loss of {plain}");
+    assert!(
+        (rounded - plain).abs() < noise,
+        "bf16 ends at {rounded}, f32 at {plain}, other seeds up to {noise} away"
+    );
+    assert_ne!(
+        plain.to_bits(),
+        rounded.to_bits(),
+        "bf16 must differ from f32"
+    );
 }

@@ -10,11 +10,12 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::dispatch::{DispatchBackwardOps, DispatchOps};
-use super::segment::{Saved, SegmentBackwardOps, SegmentOps};
+use super::segment::{Saved, Segment, SegmentBackwardOps, SegmentOps};
 use crate::experts::Routes;
+use crate::kernels::bf16::{Operand, View, product};
 use crate::kernels::flex::{CHUNK_ELEMENTS, contiguous, dims, tensor_of, unzeroed};
 use crate::kernels::linear::rows_product;
-use crate::kernels::matmul::{Into, Matrix, matmul};
+use crate::kernels::matmul::{Into, Matrix};
 use crate::kernels::simd::{dot, vectorized};
 use crate::kernels::swiglu::{swiglu_backward_in_place, swiglu_into};
 
@@ -91,21 +92,18 @@ impl SegmentOps for Flex {
         gate: FlexTensor,
         up: FlexTensor,
         down: FlexTensor,
-        segment: Range<usize>,
+        segment: Segment,
     ) -> FlexTensor {
-        if segment.is_empty() {
+        if segment.rows.is_empty() {
             return rows;
         }
         let mut rows = contiguous(rows);
         let [_, width] = dims(&rows);
-        let place = segment.start * width..segment.end * width;
-        let projected = project(&rows.storage::<f32>()[place.clone()], width, [&gate, &up]);
-        let [gated, raised] = projected;
-        let mut product = unzeroed(gated.len());
-        swiglu_into(&mut product, &gated, &raised);
-        let [inner, _] = dims(&down);
+        let place = segment.place(width);
+        let x = &rows.storage::<f32>()[place.clone()];
+        let [gated, raised] = segment.project(x, width, [&gate, &up]);
         let out = &mut rows.storage_mut::<f32>()[place];
-        rows_product(out, &product, inner, Matrix::of(&down));
+        segment.project_down(out, &gated, &raised, &down);
         rows
     }
 }
@@ -114,23 +112,22 @@ impl SegmentBackwardOps for Flex {
     fn segment_saving(
         rows: FlexTensor,
         weights: [FlexTensor; 3],
-        segment: Range<usize>,
+        segment: Segment,
     ) -> (FlexTensor, Saved<Self>) {
         let mut rows = contiguous(rows);
-        let [gate, _, down] = &weights;
+        let [gate, up, down] = &weights;
         let [[_, width], [_, inner]] = [dims(&rows), dims(gate)];
-        let place = segment.start * width..segment.end * width;
+        let place = segment.place(width);
         let x = rows.storage::<f32>()[place.clone()].to_vec();
-        let [gated, raised] = project(&x, width, [&weights[0], &weights[1]]);
-        if !segment.is_empty() {
-            let mut product = unzeroed(gated.len());
-            swiglu_into(&mut product, &gated, &raised);
+        let [gated, raised] = segment.project(&x, width, [gate, up]);
+        if !segment.rows.is_empty() {
             let out = &mut rows.storage_mut::<f32>()[place];
-            rows_product(out, &product, inner, Matrix::of(down));
+            segment.project_down(out, &gated, &raised, down);
         }
-        let wide = Shape::new([segment.len(), inner]);
+        let count = segment.rows.len();
+        let wide = Shape::new([count, inner]);
         let saved = Saved {
-            x: tensor_of(x, Shape::new([segment.len(), width])),
+            x: tensor_of(x, Shape::new([count, width])),
             gated: tensor_of(gated, wide.clone()),
             raised: tensor_of(raised, wide),
             weights,
@@ -154,7 +151,7 @@ impl SegmentBackwardOps for Flex {
         let [inputs, inner] = dims(&gate);
         let zeros =
             |rows: usize, cols: usize| tensor_of(vec![0.0; rows * cols], Shape::new([rows, cols]));
-        if segment.is_empty() {
+        if segment.rows.is_empty() {
             let [gate_grad, up_grad, down_grad] = asked;
             let grads = [
                 gate_grad.then(|| zeros(inputs, inner)),
@@ -164,59 +161,95 @@ impl SegmentBackwardOps for Flex {
             return (grad, grads);
         }
         let mut grad = contiguous(grad);
-        let count = segment.len();
-        let place = segment.start * inputs..segment.end * inputs;
-        let out_grad = &grad.storage::<f32>()[place.clone()];
-        let product_of = |a: Matrix<'_>, b: Matrix<'_>| {
-            let [rows, cols] = [a.dims()[0], b.dims()[1]];
-            let mut out = unzeroed(rows * cols);
-            matmul(&mut out, a, b, Into::Place);
-            tensor_of(out, Shape::new([rows, cols]))
+        let count = segment.rows.len();
+        let place = segment.place(inputs);
+        let weight_grad = |x: View<'_>, grad: View<'_>, shape: [usize; 2]| {
+            let mut out = unzeroed(shape[0] * shape[1]);
+            product(&mut out, x, grad, Into::Place);
+            tensor_of(out, Shape::new(shape))
         };
 
+        let out_grad = &grad.storage::<f32>()[place.clone()];
+        let out_grad = segment.operand(Matrix::new(out_grad, count, inputs));
         let down_grad = asked[2].then(|| {
-            let mut product = unzeroed(count * inner);
-            swiglu_into(
-                &mut product,
-                gated.storage::<f32>(),
-                raised.storage::<f32>(),
-            );
-            let product = Matrix::new(&product, count, inner);
-            product_of(product.transposed(), Matrix::new(out_grad, count, inputs))
+            let mut mixed = unzeroed(count * inner);
+            let (gated, raised) = (gated.storage::<f32>(), raised.storage::<f32>());
+            swiglu_into(&mut mixed, gated, raised);
+            let mixed = segment.operand(Matrix::new(&mixed, count, inner));
+            weight_grad(mixed.transposed(), out_grad.view(), [inner, inputs])
         });
-        let mut product_grad = unzeroed(count * inner);
-        rows_product(
-            &mut product_grad,
-            out_grad,
-            inputs,
-            Matrix::of(&down).transposed(),
+        let mut mixed_grad = unzeroed(count * inner);
+        let down = segment.operand(Matrix::of(&down));
+        product(
+            &mut mixed_grad,
+            out_grad.view(),
+            down.transposed(),
+            Into::Place,
         );
+        drop(out_grad);
         swiglu_backward_in_place(
             gated.storage_mut::<f32>(),
             raised.storage_mut::<f32>(),
-            &product_grad,
+            &mixed_grad,
         );
-        let x = Matrix::of(&x).transposed();
-        let [gate_grad, up_grad] = [(asked[0], &gated), (asked[1], &raised)]
-            .map(|(asked, grad)| asked.then(|| product_of(x, Matrix::of(grad))));
+        let x = segment.operand(Matrix::of(&x));
+        let [gated, raised] = [&gated, &raised].map(|grad| segment.operand(Matrix::of(grad)));
+        let [gate_grad, up_grad] =
+            [(asked[0], &gated), (asked[1], &raised)].map(|(asked, grad)| {
+                asked.then(|| weight_grad(x.transposed(), grad.view(), [inputs, inner]))
+            });
         let x_grad = &mut grad.storage_mut::<f32>()[place];
-        let (gated, raised) = (Matrix::of(&gated), Matrix::of(&raised));
-        matmul(x_grad, gated, Matrix::of(&gate).transposed(), Into::Place);
-        matmul(x_grad, raised, Matrix::of(&up).transposed(), Into::Sum);
+        let [gate, up] = [&gate, &up].map(|weight| segment.operand(Matrix::of(weight)));
+        product(x_grad, gated.view(), gate.transposed(), Into::Place);
+        product(x_grad, raised.view(), up.transposed(), Into::Sum);
         (grad, [gate_grad, up_grad, down_grad])
     }
 }
 
-/// Rows of `width` times each of two matrices.
-fn project(x: &[f32], width: usize, matrices: [&FlexTensor; 2]) -> [Vec<f32>; 2] {
-    matrices.map(|matrix| {
-        let [_, outputs] = dims(matrix);
-        let mut out = unzeroed(x.len() / width * outputs);
-        if !out.is_empty() {
-            rows_product(&mut out, x, width, Matrix::of(matrix));
+impl Segment {
+    /// Where its rows lie among rows of this width.
+    fn place(&self, width: usize) -> Range<usize> {
+        self.rows.start * width..self.rows.end * width
+    }
+
+    /// A matrix as the segment's products take it.
+    fn operand<'a>(&self, matrix: Matrix<'a>) -> Operand<'a> {
+        Operand::new(matrix, self.is_bf16)
+    }
+
+    /// Rows of `width` times each of two matrices.
+    fn project(&self, x: &[f32], width: usize, matrices: [&FlexTensor; 2]) -> [Vec<f32>; 2] {
+        let rows = self.operand(Matrix::new(x, x.len() / width, width));
+        matrices.map(|matrix| {
+            let [_, outputs] = dims(matrix);
+            let mut out = unzeroed(x.len() / width * outputs);
+            if !out.is_empty() {
+                self.times(&mut out, &rows, x, matrix);
+            }
+            out
+        })
+    }
+
+    /// The gated rows times the last matrix.
+    fn project_down(&self, out: &mut [f32], gated: &[f32], raised: &[f32], down: &FlexTensor) {
+        let [inner, _] = dims(down);
+        let mut mixed = unzeroed(gated.len());
+        swiglu_into(&mut mixed, gated, raised);
+        let rows = self.operand(Matrix::new(&mixed, mixed.len() / inner, inner));
+        self.times(out, &rows, &mixed, down);
+    }
+
+    /// Rows, which are `x`, times a matrix; a few of them read it as it lies.
+    fn times(&self, out: &mut [f32], rows: &Operand<'_>, x: &[f32], matrix: &FlexTensor) {
+        let [inputs, _] = dims(matrix);
+        let matrix = Matrix::of(matrix);
+        if self.is_bf16 {
+            let matrix = self.operand(matrix);
+            product(out, rows.view(), matrix.view(), Into::Place);
+        } else {
+            rows_product(out, x, inputs, matrix);
         }
-        out
-    })
+    }
 }
 
 /// For each token the sum of its rows, times their weights where there are any.

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use burn::backend::Dispatch;
 use burn::prelude::*;
+use burn::tensor::{DType, FloatDType};
 
 use self::dispatch::DispatchOps;
-use self::segment::SegmentOps;
+use self::segment::{Segment, SegmentOps};
 use crate::experts::Routes;
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::flex::{is_flex_f32, is_flex_operand};
 
 /// The matrices of one expert.
 #[derive(Debug, Clone)]
@@ -44,7 +45,8 @@ impl ExpertWeights {
 ///
 /// `Σ_k weights[n, k] · down_e(silu(gate_e(x_n)) · up_e(x_n))` with `e` the `k`-th expert of token
 /// `n`. Every expert works on one run of rows. An expert without tokens is not read, and its
-/// gradient is exactly zero.
+/// gradient is exactly zero. Where `x` is bf16, the products' other operands are rounded to it;
+/// everything else is f32.
 ///
 /// # Shapes
 ///
@@ -80,10 +82,12 @@ pub fn experts(
             "experts: gate, up and down must be [D, I], [D, I] and [I, D]"
         );
     }
-    let fused = is_flex_f32(&x) && is_flex_f32(&weights);
+    let is_bf16 = x.dtype() == DType::BF16;
+    let fused = is_flex_operand(&x) && is_flex_f32(&weights);
     if !(fused && experts.iter().all(ExpertWeights::are_flex_f32)) {
         return reference::experts(x, weights, routes, &experts);
     }
+    let x = x.cast(FloatDType::F32); // [N, D]
     let mut rows = Dispatch::gather_rows(x.into_dispatch(), routes.clone()); // [R, D]
     for (index, expert) in experts.into_iter().enumerate() {
         rows = Dispatch::segment_feed_forward(
@@ -91,7 +95,10 @@ pub fn experts(
             expert.gate.into_dispatch(),
             expert.up.into_dispatch(),
             expert.down.into_dispatch(),
-            routes.rows_of(index),
+            Segment {
+                rows: routes.rows_of(index),
+                is_bf16,
+            },
         );
     }
     Tensor::from_dispatch(Dispatch::combine_rows(

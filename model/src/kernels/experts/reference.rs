@@ -22,8 +22,10 @@ pub fn experts(
     let is_tracked = x.device().is_autodiff();
     let out = dispatch(x, weights, routes, |expert, x| {
         let ExpertWeights { gate, up, down } = experts[expert].clone();
+        let dtype = x.dtype();
         let gated = linear(x.clone(), gate); // [S, I]
-        linear(swiglu(gated, linear(x, up)), down) // [S, D]
+        let mixed = swiglu(gated, linear(x, up)); // [S, I]
+        linear(mixed.cast(dtype), down) // [S, D]
     }); // [N, D]
     if !is_tracked || routes.num_tokens() == 0 {
         return out;
@@ -57,7 +59,7 @@ pub fn dispatch(
 ) -> Tensor<2> {
     let [num_tokens, hidden_size] = x.dims();
     if num_tokens == 0 {
-        return x;
+        return x.cast(weights.dtype());
     }
     let device = x.device();
     let (num_rows, per_token) = (routes.num_rows(), routes.num_experts_per_tok());

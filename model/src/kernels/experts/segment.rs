@@ -21,8 +21,16 @@ pub(crate) trait SegmentOps: Backend {
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
         down: FloatTensor<Self>,
-        segment: Range<usize>,
+        segment: Segment,
     ) -> FloatTensor<Self>;
+}
+
+/// The rows of one expert, and how its products are computed.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(super) rows: Range<usize>,
+    /// Whether operands are rounded to bf16.
+    pub(super) is_bf16: bool,
 }
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
@@ -31,7 +39,7 @@ pub(crate) trait SegmentBackwardOps: SegmentOps {
     fn segment_saving(
         rows: FloatTensor<Self>,
         weights: [FloatTensor<Self>; 3],
-        segment: Range<usize>,
+        segment: Segment,
     ) -> (FloatTensor<Self>, Saved<Self>);
 
     /// Gradients of the rows and, where they are asked for, of gate, up and down.
@@ -52,7 +60,7 @@ pub(crate) struct Saved<B: Backend> {
     pub(super) raised: FloatTensor<B>,
     /// Gate, up and down.
     pub(super) weights: [FloatTensor<B>; 3],
-    pub(super) segment: Range<usize>,
+    pub(super) segment: Segment,
 }
 
 impl<B: Backend> Clone for Saved<B> {
@@ -106,7 +114,7 @@ impl<B: SegmentBackwardOps, C: CheckpointStrategy> SegmentOps for Autodiff<B, C>
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
         down: FloatTensor<Self>,
-        segment: Range<usize>,
+        segment: Segment,
     ) -> FloatTensor<Self> {
         let nodes = [rows.node(), gate.node(), up.node(), down.node()];
         let prepared = SegmentBackward

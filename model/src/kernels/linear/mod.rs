@@ -13,10 +13,11 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::prelude::*;
+use burn::tensor::DType;
 
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::flex::{is_flex_f32, is_flex_operand};
 
 pub(crate) use cpu::rows_product;
 pub(crate) use packed::packed_product;
@@ -25,6 +26,9 @@ pub(crate) use packed::packed_product;
 ///
 /// All axes before the last are rows of one product, however many there are: Burn's product of a
 /// batch packs the weight once per row of the batch, on no more threads than the batch has rows.
+///
+/// Where `x` is bf16, the product's other operand is rounded to it, forward and backward; sums,
+/// results and gradients are f32.
 ///
 /// # Shapes
 ///
@@ -42,7 +46,7 @@ pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>) -> Tensor<R> {
         inputs,
         "linear: last axis of x and inputs of weight"
     );
-    if !(is_flex_f32(&x) && is_flex_f32(&weight)) {
+    if !(is_flex_operand(&x) && is_flex_f32(&weight)) {
         return reference::linear(x, weight);
     }
     Tensor::from_dispatch(Dispatch::linear_rows(
@@ -59,10 +63,14 @@ pub(crate) trait LinearOps: Backend {
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
 pub(crate) trait LinearBackwardOps: LinearOps {
-    /// `grad * weight^T`.
-    fn linear_x_grad(weight: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// `grad * weight^T`, of operands in `dtype`.
+    fn linear_x_grad(
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
 
-    /// `x^T * grad`, summed over all rows.
+    /// `x^T * grad`, summed over all rows, of operands in the type of `x`.
     fn linear_weight_grad(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -70,8 +78,8 @@ pub(crate) trait LinearBackwardOps: LinearOps {
 struct LinearBackward;
 
 impl<B: LinearBackwardOps> Backward<B, 2> for LinearBackward {
-    /// The weight, where x is tracked, and x, where the weight is.
-    type State = (Option<NodeId>, Option<NodeId>);
+    /// The weight, where x is tracked, x, where the weight is, and the type of x.
+    type State = (Option<NodeId>, Option<NodeId>, DType);
 
     fn backward(
         self,
@@ -80,11 +88,11 @@ impl<B: LinearBackwardOps> Backward<B, 2> for LinearBackward {
         checkpointer: &mut Checkpointer,
     ) {
         let [x_node, weight_node] = ops.parents;
-        let (weight, x) = ops.state;
+        let (weight, x, dtype) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
         if let (Some(node), Some(weight)) = (x_node, weight) {
             let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
-            grads.register::<B>(node.id, B::linear_x_grad(weight, grad.clone()));
+            grads.register::<B>(node.id, B::linear_x_grad(weight, grad.clone(), dtype));
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
@@ -96,6 +104,7 @@ impl<B: LinearBackwardOps> Backward<B, 2> for LinearBackward {
 impl<B: LinearBackwardOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     fn linear_rows(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x_is_tracked, weight_is_tracked) = (x.is_tracked(), weight.is_tracked());
+        let dtype = x.dtype();
         let prepared = LinearBackward
             .prepare::<C>([x.node(), weight.node()])
             .compute_bound()
@@ -105,7 +114,7 @@ impl<B: LinearBackwardOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
                 let weight_state = x_is_tracked.then(|| prepared.checkpoint(&weight));
                 let x_state = weight_is_tracked.then(|| prepared.checkpoint(&x));
                 let out = B::linear_rows(x.into_primitive(), weight.into_primitive());
-                prepared.finish((weight_state, x_state), out)
+                prepared.finish((weight_state, x_state, dtype), out)
             }
             OpsKind::UnTracked(prepared) => {
                 prepared.finish(B::linear_rows(x.into_primitive(), weight.into_primitive()))

@@ -1,17 +1,21 @@
 //! The head and its loss on the CPU: logits of one chunk of tokens at a time in a reused buffer,
 //! turned into their own gradient where they stand.
 
+use std::borrow::Cow;
+
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 use burn_flex::FlexTensor;
+use half::bf16;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::per_token::{Operands, TokenCrossEntropyBackwardOps, TokenCrossEntropyOps};
 use super::{HeadGradients, LinearCrossEntropyBackwardOps, LinearCrossEntropyOps, Wanted};
 use crate::kernels::IGNORE_INDEX;
+use crate::kernels::bf16::{Operand, product, widened};
 use crate::kernels::flex::{contiguous, integers, scale_in_place, tensor_of, unzeroed};
-use crate::kernels::matmul::{Into, Matrix, matmul};
+use crate::kernels::matmul::{Into, Matrix};
 use crate::kernels::simd::{exp, max, vectorized};
 
 /// Tokens whose logits are held at once. Fewer save memory, more let the products run longer
@@ -104,18 +108,23 @@ impl Targets<'_> {
         }
     }
 
+    fn is_any(&self) -> bool {
+        self.hidden.is_some() || self.weight.is_some()
+    }
+
     /// Factor of a token's gradient; `None` when nobody asks for gradients.
     fn scale_of(&self, token: usize) -> Option<f32> {
-        let is_asked = self.hidden.is_some() || self.weight.is_some();
-        is_asked.then(|| self.upstream.map_or(1.0, |upstream| upstream[token]))
+        self.is_any()
+            .then(|| self.upstream.map_or(1.0, |upstream| upstream[token]))
     }
 }
 
 /// The operands as slices, and the tokens that are trained on.
 struct Head<'a> {
-    hidden: &'a [f32],
+    hidden: Cow<'a, [f32]>,
     hidden_shape: Shape,
     weight: Matrix<'a>,
+    is_bf16: bool,
     width: usize,
     vocab_size: usize,
     supervised: Vec<Supervised>,
@@ -145,10 +154,16 @@ impl<'a> Head<'a> {
                 ),
             }
         }
+        let is_bf16 = hidden.dtype() == DType::BF16;
         Self {
-            hidden: hidden.storage::<f32>(),
+            hidden: if is_bf16 {
+                widened(hidden.storage::<bf16>()).into()
+            } else {
+                hidden.storage::<f32>().into()
+            },
             hidden_shape: hidden.shape(),
             weight,
+            is_bf16,
             width,
             vocab_size,
             supervised,
@@ -199,15 +214,16 @@ impl<'a> Head<'a> {
         let mut inputs = unzeroed(rows * self.width); // [chunk, D]
         let mut logits = unzeroed(rows * self.vocab_size); // [chunk, V]
         let mut losses = vec![0.0_f32; self.supervised.len()];
+        let weight = Operand::new(self.weight, self.is_bf16);
         let mut into = Into::Place;
         let chunks = self.supervised.chunks(CHUNK_TOKENS);
         for (chunk, losses) in chunks.zip(losses.chunks_mut(CHUNK_TOKENS)) {
             let inputs = &mut inputs[..chunk.len() * self.width];
             let logits = &mut logits[..chunk.len() * self.vocab_size];
             self.gather(chunk, inputs);
-            let weight = self.weight;
             let hidden = Matrix::new(inputs, chunk.len(), self.width);
-            matmul(logits, hidden, weight.transposed(), Into::Place);
+            let hidden = Operand::new(hidden, self.is_bf16);
+            product(logits, hidden.view(), weight.transposed(), Into::Place);
 
             let asked: &Targets<'_> = targets;
             logits
@@ -223,16 +239,17 @@ impl<'a> Head<'a> {
                 });
 
             let logit_grads = Matrix::new(logits, chunk.len(), self.vocab_size);
+            let logit_grads = Operand::new(logit_grads, self.is_bf16 && asked.is_any());
             if let Some(grad) = targets.weight.as_deref_mut() {
-                if weight.is_column_major() {
-                    matmul(grad, hidden.transposed(), logit_grads, into);
+                if self.weight.is_column_major() {
+                    product(grad, hidden.transposed(), logit_grads.view(), into);
                 } else {
-                    matmul(grad, logit_grads.transposed(), hidden, into);
+                    product(grad, logit_grads.transposed(), hidden.view(), into);
                 }
                 into = Into::Sum;
             }
             if let Some(grad) = targets.hidden.as_deref_mut() {
-                matmul(inputs, logit_grads, weight, Into::Place);
+                product(inputs, logit_grads.view(), weight.view(), Into::Place);
                 self.scatter(chunk, inputs, grad);
             }
         }

@@ -15,14 +15,15 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::flex::{is_flex_f32, is_flex_operand};
 
 pub use per_token::token_cross_entropy;
 
 /// Sums the negative log-likelihood of the labels under `softmax(hidden * weight^T)`.
 ///
 /// Labels equal to [`IGNORE_INDEX`](super::IGNORE_INDEX) count nothing and their rows of the hidden
-/// gradient are exactly zero; when every label is ignored, so is the loss.
+/// gradient are exactly zero; when every label is ignored, so is the loss. Where `hidden` is bf16,
+/// the products' other operands are rounded to it; everything else is f32.
 ///
 /// # Shapes
 ///
@@ -40,7 +41,7 @@ pub fn linear_cross_entropy(
     labels: Tensor<1, Int>,
 ) -> Tensor<1> {
     assert_shapes("linear_cross_entropy", &hidden, &weight, &labels);
-    if !(is_flex_f32(&hidden) && is_flex_f32(&weight)) {
+    if !(is_flex_operand(&hidden) && is_flex_f32(&weight)) {
         return reference::linear_cross_entropy(hidden, weight, labels);
     }
     Tensor::from_dispatch(Dispatch::linear_cross_entropy(

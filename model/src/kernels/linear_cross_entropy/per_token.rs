@@ -13,12 +13,13 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
 use super::{HeadGradients, Wanted, assert_shapes, reference};
-use crate::kernels::flex::is_flex_f32;
+use crate::kernels::flex::{is_flex_f32, is_flex_operand};
 
 /// Negative log-likelihood of each label under `softmax(hidden * weight^T)`.
 ///
 /// It is exactly zero, as are its gradients, where the label is
-/// [`IGNORE_INDEX`](crate::kernels::IGNORE_INDEX).
+/// [`IGNORE_INDEX`](crate::kernels::IGNORE_INDEX). bf16 `hidden` is taken as by
+/// [`linear_cross_entropy`](super::linear_cross_entropy).
 ///
 /// # Shapes
 ///
@@ -36,7 +37,7 @@ pub fn token_cross_entropy(
     labels: Tensor<1, Int>,
 ) -> Tensor<1> {
     assert_shapes("token_cross_entropy", &hidden, &weight, &labels);
-    if !(is_flex_f32(&hidden) && is_flex_f32(&weight)) {
+    if !(is_flex_operand(&hidden) && is_flex_f32(&weight)) {
         return reference::token_cross_entropy(hidden, weight, labels);
     }
     Tensor::from_dispatch(Dispatch::token_cross_entropy(

@@ -4,6 +4,7 @@ use burn::prelude::*;
 use burn::tensor::activation::log_softmax;
 
 use crate::kernels::IGNORE_INDEX;
+use crate::kernels::linear::reference::linear;
 
 /// What [`super::linear_cross_entropy`] computes, from Burn's operations.
 pub fn linear_cross_entropy(
@@ -25,7 +26,7 @@ pub fn token_cross_entropy(
     let targets = labels
         .mask_fill(ignored.clone(), 0)
         .reshape([num_tokens, 1]); // [M, 1]
-    let logps = log_softmax(hidden.matmul(weight.transpose()), 1); // [M, V]
+    let logps = log_softmax(linear(hidden, weight.transpose()), 1); // [M, V]
     let nll = -logps.gather(1, targets).reshape([num_tokens]); // [M]
     nll.mask_fill(ignored, 0.0)
 }

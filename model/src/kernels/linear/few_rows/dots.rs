@@ -3,17 +3,18 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{MAX_ROWS, Stored};
+use super::{MAX_LANES, MAX_ROWS, Stored, by_columns};
 use crate::kernels::simd::vectorized;
 
 /// Outputs of one task where each is a run of memory of its own.
 const TASK_OUTPUTS: usize = 64;
 /// Vectors of running totals of a sum of products.
 const TOTALS: usize = 4;
-/// Most numbers of a vector of the processor.
-const MAX_LANES: usize = 16;
-/// Rows whose sums of products with one vector are a tile.
+/// Rows and vectors whose sums of products are a tile, and how many of a sum's running totals are
+/// made at a time: 12 of 16 registers are totals.
 const DOT_ROWS: usize = 3;
+const DOT_VECTORS: usize = 2;
+const DOT_TOTALS: usize = 2;
 
 /// `x [rows, inputs]` times the transpose of a row-major `[outputs, inputs]` into
 /// `out [rows, outputs]`.
@@ -28,18 +29,6 @@ pub(crate) fn times_transposed<T: Stored>(out: &mut [f32], x: &[f32], matrix: &[
             inputs,
         });
     });
-}
-
-/// The pieces of every row that each task writes.
-fn by_columns(out: &mut [f32], outputs: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
-    let mut tasks = Vec::new();
-    tasks.resize_with(outputs.div_ceil(width), Vec::new);
-    for row in out.chunks_exact_mut(outputs) {
-        for (task, piece) in tasks.iter_mut().zip(row.chunks_mut(width)) {
-            task.push(piece);
-        }
-    }
-    tasks
 }
 
 /// Some outputs of a product whose columns are runs of memory, for every row of `x`.
@@ -83,16 +72,23 @@ impl<T: Stored> Dots<'_, T> {
         let vectors = &self.vectors[..num_outputs * self.inputs];
         let wide: Vec<f32> = vectors.iter().map(|value| value.widen()).collect();
         let x_groups = self.x.chunks(DOT_ROWS * self.inputs);
-        for (outs, x) in self.out.chunks_mut(DOT_ROWS).zip(x_groups) {
-            let row = |row: usize| &x[row * self.inputs..][..self.inputs];
-            for (place, vector) in wide.chunks_exact(self.inputs).enumerate() {
-                if let [a, b, c] = &mut *outs {
-                    [a[place], b[place], c[place]] =
-                        sums_of_products(simd, [row(0), row(1), row(2)], vector);
-                } else {
-                    for (index, out) in outs.iter_mut().enumerate() {
-                        [out[place]] = sums_of_products(simd, [row(index)], vector);
+        for (rows, x) in self.out.chunks_mut(DOT_ROWS).zip(x_groups) {
+            let tiles = wide.chunks(DOT_VECTORS * self.inputs);
+            for (tile, vectors) in tiles.enumerate() {
+                let place = tile * DOT_VECTORS;
+                match (rows.len(), vectors.len() / self.inputs) {
+                    (DOT_ROWS, DOT_VECTORS) => {
+                        add_tile::<S, DOT_ROWS, DOT_VECTORS>(simd, rows, x, vectors, place);
                     }
+                    (DOT_ROWS, _) => add_tile::<S, DOT_ROWS, 1>(simd, rows, x, vectors, place),
+                    (2, DOT_VECTORS) => {
+                        add_tile::<S, 2, DOT_VECTORS>(simd, rows, x, vectors, place);
+                    }
+                    (2, _) => add_tile::<S, 2, 1>(simd, rows, x, vectors, place),
+                    (_, DOT_VECTORS) => {
+                        add_tile::<S, 1, DOT_VECTORS>(simd, rows, x, vectors, place);
+                    }
+                    _ => add_tile::<S, 1, 1>(simd, rows, x, vectors, place),
                 }
             }
         }
@@ -120,40 +116,70 @@ fn sum_of_products<S: Simd, T: Stored>(simd: S, x: &[f32], vector: &[T]) -> f32 
     sum
 }
 
-/// [`sum_of_products`] of several rows with one vector, in the same order.
+/// [`sum_of_products`] of each of some rows with each of some vectors, in the same order, to where
+/// the rows have their first.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "adapters of iterators would be calls, with the totals in memory: forty times slower"
+)]
 #[inline(always)]
-fn sums_of_products<S: Simd, const ROWS: usize>(
+fn add_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    rows: [&[f32]; ROWS],
-    vector: &[f32],
-) -> [f32; ROWS] {
-    // Plain indices: adapters of iterators would be calls, with the totals in memory.
-    let (values, _) = pulp::as_arrays::<TOTALS, _>(S::as_simd_f32s(vector).0);
-    let mut totals = [[simd.splat_f32s(0.0); TOTALS]; ROWS];
-    let mut x = [values; ROWS];
+    out: &mut [&mut [f32]],
+    x: &[f32],
+    vectors: &[f32],
+    place: usize,
+) {
+    let inputs = vectors.len() / VECTORS;
+    let mut rows = [x; ROWS];
     for row in 0..ROWS {
-        x[row] = pulp::as_arrays::<TOTALS, _>(S::as_simd_f32s(rows[row]).0).0;
+        rows[row] = &x[row * inputs..][..inputs];
     }
-    for index in 0..values.len() {
+    let mut columns = [vectors; VECTORS];
+    for vector in 0..VECTORS {
+        columns[vector] = &vectors[vector * inputs..][..inputs];
+    }
+    let x = rows.map(|row| pulp::as_arrays::<TOTALS, _>(S::as_simd_f32s(row).0).0);
+    let values = columns.map(|vector| pulp::as_arrays::<TOTALS, _>(S::as_simd_f32s(vector).0).0);
+    let num_groups = inputs / (TOTALS * S::F32_LANES);
+
+    // Sums of two totals each.
+    let mut halves = [[[simd.splat_f32s(0.0); VECTORS]; ROWS]; TOTALS / DOT_TOTALS];
+    for half in 0..TOTALS / DOT_TOTALS {
+        let mut totals = [[[simd.splat_f32s(0.0); DOT_TOTALS]; VECTORS]; ROWS];
+        for group in 0..num_groups {
+            for total in 0..DOT_TOTALS {
+                let index = half * DOT_TOTALS + total;
+                for row in 0..ROWS {
+                    let x = x[row][group][index];
+                    for vector in 0..VECTORS {
+                        totals[row][vector][total] = simd.mul_add_e_f32s(
+                            x,
+                            values[vector][group][index],
+                            totals[row][vector][total],
+                        );
+                    }
+                }
+            }
+        }
         for row in 0..ROWS {
-            for place in 0..TOTALS {
-                totals[row][place] = simd.mul_add_e_f32s(
-                    x[row][index][place],
-                    values[index][place],
-                    totals[row][place],
-                );
+            for vector in 0..VECTORS {
+                let [first, second] = totals[row][vector];
+                halves[half][row][vector] = simd.add_f32s(first, second);
             }
         }
     }
-    let whole = values.len() * TOTALS * S::F32_LANES;
-    let mut sums = [0.0; ROWS];
+    let whole = num_groups * TOTALS * S::F32_LANES;
     for row in 0..ROWS {
-        sums[row] = total(simd, totals[row]);
-        for index in whole..vector.len() {
-            sums[row] += rows[row][index] * vector[index];
+        for vector in 0..VECTORS {
+            let all = simd.add_f32s(halves[0][row][vector], halves[1][row][vector]);
+            let mut sum = simd.reduce_sum_f32s(all);
+            for index in whole..inputs {
+                sum += rows[row][index] * columns[vector][index];
+            }
+            out[row][place + vector] = sum;
         }
     }
-    sums
 }
 
 #[inline(always)]

@@ -8,6 +8,7 @@
 
 mod columns;
 mod dots;
+mod strips;
 
 use pulp::Simd;
 
@@ -16,6 +17,9 @@ pub(crate) use self::dots::times_transposed;
 
 /// Up to this many rows of a sequence, reading the matrix once per product beats packing it.
 const MAX_ROWS: usize = 4;
+
+/// Most numbers of a vector of any processor.
+const MAX_LANES: usize = 16;
 
 /// Whether a product of `[.., rows, inputs]` is one of few rows.
 ///
@@ -75,4 +79,16 @@ fn add_product<S: Simd>(sum: f32, x: f32, value: f32) -> f32 {
     } else {
         x.mul_add(value, sum)
     }
+}
+
+/// The pieces of every row that each task writes.
+fn by_columns(out: &mut [f32], outputs: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut tasks = Vec::new();
+    tasks.resize_with(outputs.div_ceil(width), Vec::new);
+    for row in out.chunks_exact_mut(outputs) {
+        for (task, piece) in tasks.iter_mut().zip(row.chunks_mut(width)) {
+            task.push(piece);
+        }
+    }
+    tasks
 }
