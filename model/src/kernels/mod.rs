@@ -12,6 +12,7 @@
 
 pub mod adamw;
 mod bf16;
+pub mod cards;
 pub mod causal_attention;
 #[cfg(feature = "cube")]
 mod cube;
