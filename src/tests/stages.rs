@@ -6,6 +6,8 @@
 )]
 
 mod bad_input;
+#[cfg(feature = "wgpu")]
+mod card;
 mod configs;
 mod convert;
 mod data;
