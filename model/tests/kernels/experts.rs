@@ -7,6 +7,8 @@ use burn::tensor::DType;
 use model::experts::Routes;
 use model::kernels::experts::{ExpertWeights, experts, reference};
 
+#[cfg(feature = "cube")]
+use crate::card::{assert_deterministic_on_card, assert_equals_reference_on_card};
 use crate::check::{
     Noise, assert_deterministic, assert_equals_finite_differences, assert_equals_reference,
     outcome, untracked,
@@ -85,19 +87,22 @@ impl Sizes {
     }
 }
 
-/// The composed body in f64 is the expected value: random routes, few rows, experts without
-/// tokens, one expert that takes all.
+/// Sizes, and how many of the experts are chosen: random routes, few rows, experts without tokens,
+/// one expert that takes all.
+const CASES: [([usize; 5], usize); 6] = [
+    ([1, 4, 6, 4, 2], 4),
+    ([3, 8, 5, 3, 1], 3),
+    ([17, 16, 24, 4, 2], 4),
+    ([40, 12, 33, 8, 3], 5),
+    ([130, 32, 48, 4, 2], 2),
+    ([9, 6, 7, 1, 1], 1),
+];
+
+/// The composed body in f64 is the expected value.
 #[test]
 fn experts_equal_their_reference() {
     let mut noise = Noise::new(81);
-    for (numbers, limit) in [
-        ([1, 4, 6, 4, 2], 4),
-        ([3, 8, 5, 3, 1], 3),
-        ([17, 16, 24, 4, 2], 4),
-        ([40, 12, 33, 8, 3], 5),
-        ([130, 32, 48, 4, 2], 2),
-        ([9, 6, 7, 1, 1], 1),
-    ] {
+    for (numbers, limit) in CASES {
         let sizes = Sizes::new(numbers);
         let routes = sizes.routes(limit, &mut noise);
         let inputs = sizes.inputs(&mut noise);
@@ -105,6 +110,34 @@ fn experts_equal_their_reference() {
         let composed = |inputs: &[Tensor<1>]| sizes.composed(&routes, inputs);
         assert_equals_reference(&fused, &composed, &inputs, 5e-5, &format!("{sizes:?}"));
     }
+}
+
+/// The composed body in f64 on the CPU is the expected value.
+#[cfg(feature = "cube")]
+#[test]
+fn experts_equal_their_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(86);
+    // Each product of another shape is measured anew: two cases, one with idle experts.
+    for (numbers, limit) in [CASES[2], CASES[3]] {
+        let sizes = Sizes::new(numbers);
+        let routes = sizes.routes(limit, &mut noise);
+        let inputs = sizes.inputs(&mut noise);
+        let fused = |inputs: &[Tensor<1>]| sizes.fused(&routes, inputs);
+        let composed = |inputs: &[Tensor<1>]| sizes.composed(&routes, inputs);
+        let what = format!("{sizes:?}");
+        assert_equals_reference_on_card(&fused, &composed, &inputs, 5e-5, &what);
+    }
+}
+
+/// Rows are summed in the order of a token's experts.
+#[cfg(feature = "cube")]
+#[test]
+fn experts_give_the_same_bits_on_a_graphics_card_each_time() {
+    let mut noise = Noise::new(87);
+    let sizes = Sizes::new([60, 24, 40, 4, 2]);
+    let routes = sizes.routes(4, &mut noise);
+    let fused = |inputs: &[Tensor<1>]| sizes.fused(&routes, inputs);
+    assert_deterministic_on_card(&fused, &sizes.inputs(&mut noise));
 }
 
 /// Central differences of the composed body in f64 are the expected value.

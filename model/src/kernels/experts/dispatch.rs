@@ -13,7 +13,7 @@ use burn::backend::{Autodiff, Backend, backend_extension};
 use crate::experts::Routes;
 
 /// The fused forward, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait DispatchOps: Backend {
     /// Tokens `[N, D]` as rows `[R, D]`, once for each expert they are sent to.
     fn gather_rows(x: FloatTensor<Self>, routes: Arc<Routes>) -> FloatTensor<Self>;

@@ -7,6 +7,8 @@
 //! `R` rows (`N · K`), sorted by expert.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod dispatch;
 pub mod reference;
 mod segment;
@@ -20,7 +22,8 @@ use burn::tensor::{DType, FloatDType};
 use self::dispatch::DispatchOps;
 use self::segment::{Segment, SegmentOps};
 use crate::experts::Routes;
-use crate::kernels::flex::{is_flex_f32, is_flex_operand};
+use crate::kernels::flex::is_flex_f32;
+use crate::kernels::{is_fused_f32, is_fused_operand};
 
 /// The matrices of one expert.
 #[derive(Debug, Clone)]
@@ -34,10 +37,10 @@ pub struct ExpertWeights {
 }
 
 impl ExpertWeights {
-    fn are_flex_f32(&self) -> bool {
+    fn are_fused_f32(&self) -> bool {
         [&self.gate, &self.up, &self.down]
             .into_iter()
-            .all(is_flex_f32)
+            .all(is_fused_f32)
     }
 }
 
@@ -83,8 +86,10 @@ pub fn experts(
         );
     }
     let is_bf16 = x.dtype() == DType::BF16;
-    let fused = is_flex_operand(&x) && is_flex_f32(&weights);
-    if !(fused && experts.iter().all(ExpertWeights::are_flex_f32)) {
+    // Graphics cards launch nothing over nothing.
+    let has_work = num_tokens > 0 || is_flex_f32(&weights);
+    let fused = has_work && is_fused_operand(&x) && is_fused_f32(&weights);
+    if !(fused && experts.iter().all(ExpertWeights::are_fused_f32)) {
         return reference::experts(x, weights, routes, &experts);
     }
     let x = x.cast(FloatDType::F32); // [N, D]

@@ -13,7 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, backend_extension};
 
 /// The fused forward, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait SegmentOps: Backend {
     /// `rows [R, D]` with those of the segment replaced by `down(silu(gate(x)) · up(x))`.
     fn segment_feed_forward(
