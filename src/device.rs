@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use model::kernels::cards::share_one_stream;
 
 /// The device that `--device` names: `auto`, `cpu`, `cuda:N` or `wgpu:N`.
 ///
@@ -85,6 +86,7 @@ fn unavailable(spec: &str) -> String {
 
 /// The devices of one kind, in the order of their numbers.
 fn enumerate(kind: &str) -> Vec<Device> {
+    share_one_stream();
     match kind {
         #[cfg(feature = "cuda")]
         "cuda" => Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec(),

@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
+use model::kernels::squares;
 use rayon::prelude::*;
 
 use crate::loss::read_scalars;
@@ -45,14 +46,9 @@ impl ModuleVisitor for SquaredNorms<'_> {
             self.grads
                 .register(param.id, Tensor::<D>::from_data(data, &device));
         } else {
-            let dims = grad.dims();
-            let cols = dims[D - 1];
-            let rows = grad
-                .clone()
-                .reshape([dims.iter().product::<usize>() / cols, cols]);
-            // Along axes: a sum over everything adds atomically on a graphics card, in any order.
-            let sum = rows.square().sum_dim(1).sum_dim(0).reshape([1]);
-            self.on_device.push(sum);
+            let num_elements = grad.shape().num_elements();
+            let flat = grad.clone().reshape([num_elements]); // [n]
+            self.on_device.push(squares(flat));
             self.grads.register(param.id, grad);
         }
     }

@@ -1,6 +1,5 @@
 //! Batches to weights: the training loop, its stages, its losses and its reports.
 
-mod adamw;
 mod chat_data;
 pub mod checkpoint;
 pub mod config;

@@ -13,9 +13,9 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
 use documented::DocumentedFields;
+use model::kernels::adamw::{AdamWStep, AdamWTensors, adamw};
 use serde::{Deserialize, Serialize};
 
-use crate::adamw::{AdamWStep, AdamWTensors, adamw_update};
 use crate::config::ConfigError;
 use crate::muon::{MuonDirection, muon_directions};
 
@@ -241,7 +241,7 @@ impl Update<'_> {
             moment_1,
             moment_2,
         };
-        let updated = adamw_update(tensors, grad.reshape([num_elements]), step);
+        let updated = adamw(tensors, grad.reshape([num_elements]), step);
         let state = ParamState::AdamW {
             moment_1: updated.moment_1,
             moment_2: updated.moment_2,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use dataset::Tokenizer;
 use model::CausalLm;
 use model::workers::on_worker;
@@ -44,6 +45,7 @@ pub struct Trainer<S: Stage> {
     secs_before: f64,
     started: Instant,
     last_saved: Instant,
+    has_stepped: bool,
 }
 
 /// What a trainer is made of.
@@ -95,6 +97,7 @@ impl<S: Stage> Trainer<S> {
             last_experts: None,
             started: now,
             last_saved: now,
+            has_stepped: false,
         }
     }
 
@@ -119,6 +122,7 @@ impl<S: Stage> Trainer<S> {
                 return self.stop_here();
             };
             self.reporter.record_step(&report);
+            self.note_first_step(&report);
             if let Some(experts) = self.last_experts.take() {
                 self.reporter.record_experts(&experts);
             }
@@ -127,6 +131,19 @@ impl<S: Stage> Trainer<S> {
         self.look_at_the_end()?;
         self.save()?;
         Ok(LoopEnd::Completed)
+    }
+
+    /// Says what a graphics card spends once per process, so that nobody takes it for its speed.
+    fn note_first_step(&mut self, report: &StepReport) {
+        let device = self.model().embed_tokens.weight.device();
+        if std::mem::replace(&mut self.has_stepped, true) || device.inner() == Device::flex() {
+            return;
+        }
+        let text = format!(
+            "the first step took {:.1} s: kernels are compiled, and chosen by measuring",
+            report.secs
+        );
+        self.reporter.note(report.step, &text);
     }
 
     /// Takes one optimizer step; `None` when a stop was requested before it was complete.

@@ -30,6 +30,12 @@ pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     burn_cubecl::kernel::into_contiguous(tensor)
 }
 
+/// The same elements in one run that a kernel may write over: copied where somebody else holds them.
+pub(crate) fn in_place(tensor: CubeTensor) -> CubeTensor {
+    let run = contiguous(tensor);
+    if run.can_mut() { run } else { run.copy() }
+}
+
 /// Elements of an int tensor as one run of i32.
 pub(crate) fn i32s(tensor: CubeTensor) -> CubeTensor {
     contiguous(burn_cubecl::kernel::cast(tensor, DType::I32))

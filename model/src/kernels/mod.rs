@@ -10,7 +10,9 @@
     reason = "vector code must be inlined into the one function that has the processor's features"
 )]
 
+pub mod adamw;
 mod bf16;
+pub mod cards;
 pub mod causal_attention;
 #[cfg(feature = "cube")]
 mod cube;
@@ -22,6 +24,7 @@ mod matmul;
 pub mod rms_norm;
 pub mod rotary;
 mod simd;
+pub mod squares;
 pub mod swiglu;
 
 use burn::backend::DispatchDevice;
@@ -33,6 +36,7 @@ pub(crate) use linear::packed_product;
 pub use linear_cross_entropy::{linear_cross_entropy, token_cross_entropy};
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
+pub use squares::squares;
 pub use swiglu::swiglu;
 
 /// Whether the fused body for the CPU or the one for graphics cards takes this tensor.

@@ -1,11 +1,14 @@
 //! The fused kernels for graphics cards, on the first one that is here: a software driver will do.
 
 use std::io::Write;
+use std::sync::Once;
 
 use burn::backend::DispatchDevice;
 use burn::prelude::*;
 use burn::tensor::DType;
 use burn_cubecl::CubeDevice;
+use burn_cubecl::cubecl::config::autotune::AutotuneLevel;
+use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use burn_cubecl::cubecl::device::WgpuDeviceKind;
 
 use crate::check::{Operation, assert_close, assert_outcomes_on, outcome, outcome_on};
@@ -16,6 +19,8 @@ use crate::check::{Operation, assert_close, assert_outcomes_on, outcome, outcome
 /// `VK_KHR_workgroup_memory_explicit_layout`, and Mesa's software driver crashes on it. It is used
 /// through WGSL (`--features wgpu`), or where `KINDLING_SOFTWARE_VULKAN` is set.
 pub(crate) fn card() -> Option<Device> {
+    static MEASURED_LITTLE: Once = Once::new();
+    MEASURED_LITTLE.call_once(measure_little);
     let Some(device) = CubeDevice::enumerate_all().into_iter().next() else {
         return skip("no graphics card is here, not even a software driver");
     };
@@ -26,6 +31,15 @@ pub(crate) fn card() -> Option<Device> {
         return skip("only a software driver is here, which crashes on CubeCL's SPIR-V");
     }
     Some(Device::new(DispatchDevice::Cube(device)))
+}
+
+/// Burn measures every product of every shape in many kernels: on a processor, for minutes.
+fn measure_little() {
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.autotune.level = AutotuneLevel::Minimal;
+    config.autotune.bench.min_samples = 1;
+    config.autotune.bench.max_samples = 1;
+    assert!(CubeClRuntimeConfig::try_set(config), "no card is used yet");
 }
 
 fn skip(reason: &str) -> Option<Device> {

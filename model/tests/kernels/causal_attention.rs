@@ -5,6 +5,8 @@ use burn::tensor::DType;
 use model::Positions;
 use model::kernels::{causal_attention, causal_attention::reference};
 
+#[cfg(feature = "cube")]
+use crate::card::{assert_deterministic_on_card, assert_equals_reference_on_card};
 use crate::check::{
     Noise, Operation, assert_close, assert_deterministic, assert_equals_finite_differences,
     assert_equals_reference, untracked,
@@ -322,4 +324,56 @@ fn causal_attention_gives_the_same_bits_on_any_number_of_threads() {
     let case = Case::new([3, 130, 130, 4, 2, 32], &mut noise);
     let inputs = case.inputs(&mut noise);
     with_case(&case, |fused, _| assert_deterministic(fused, &inputs));
+}
+
+/// The composed body in f64 on the CPU is the expected value: head sizes for each edge of a tile,
+/// groups of heads, lengths around the edges, and a cache before the queries.
+#[cfg(feature = "cube")]
+#[test]
+fn causal_attention_equals_its_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(55);
+    for sizes in [
+        [1, 1, 1, 1, 1, 1],
+        [2, 70, 70, 4, 2, 64],
+        [1, 37, 37, 3, 3, 10],
+        [2, 33, 33, 8, 2, 96],
+        [1, 40, 40, 2, 1, 200],
+        [2, 131, 131, 2, 1, 16],
+        [2, 1, 40, 4, 2, 16],
+        [1, 20, 150, 4, 4, 24],
+    ] {
+        let case = Case::new(sizes, &mut noise);
+        let inputs = case.inputs(&mut noise);
+        with_case(&case, |fused, composed| {
+            let what = format!("{sizes:?}");
+            assert_equals_reference_on_card(fused, composed, &inputs, TOLERANCE, &what);
+        });
+    }
+}
+
+/// The composed body in f64 on the CPU is the expected value: gaps within, at and over tiles.
+#[cfg(feature = "cube")]
+#[test]
+fn a_second_continuation_does_not_see_the_first_on_a_graphics_card() {
+    let mut noise = Noise::new(54);
+    for (len, shared, first) in [(9, 3, 2), (70, 0, 30), (100, 20, 20), (130, 32, 64)] {
+        let case = Case::new([2, len, len, 4, 2, 16], &mut noise).forked(shared, first);
+        let inputs = case.inputs(&mut noise);
+        with_case(&case, |fused, composed| {
+            let what = format!("{len} slots, {first} hidden behind {shared}");
+            assert_equals_reference_on_card(fused, composed, &inputs, TOLERANCE, &what);
+        });
+    }
+}
+
+/// Every sum belongs to one unit.
+#[cfg(feature = "cube")]
+#[test]
+fn causal_attention_gives_the_same_bits_on_a_graphics_card_each_time() {
+    let mut noise = Noise::new(56);
+    let case = Case::new([2, 80, 80, 4, 2, 16], &mut noise);
+    let inputs = case.inputs(&mut noise);
+    with_case(&case, |fused, _| {
+        assert_deterministic_on_card(fused, &inputs);
+    });
 }

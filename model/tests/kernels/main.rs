@@ -3,6 +3,7 @@
 
 mod check;
 
+mod adamw;
 mod bf16;
 #[cfg(feature = "cube")]
 mod card;

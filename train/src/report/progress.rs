@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, stderr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn_train::metric::state::NumericMetricState;
 use dataset::say;
@@ -23,7 +23,7 @@ pub(super) struct Progress {
     log_every: u64,
     window: Window,
     first_step: u64,
-    started: Option<Instant>,
+    first_ended: Option<Instant>,
 }
 
 impl Progress {
@@ -41,18 +41,13 @@ impl Progress {
             log_every: config.log_every,
             window: Window::default(),
             first_step,
-            started: None,
+            first_ended: None,
         }
     }
 
     /// Counts a step in, and shows a line of the steps since the last one when it is due.
     pub(super) fn step(&mut self, report: &StepReport) {
-        let started = *self.started.get_or_insert_with(|| {
-            let spent = Duration::try_from_secs_f64(report.secs).unwrap_or_default();
-            Instant::now()
-                .checked_sub(spent)
-                .unwrap_or_else(Instant::now)
-        });
+        let first_ended = *self.first_ended.get_or_insert_with(Instant::now);
         self.window.add(report);
         if let Display::Bar(bar) = &self.display {
             if let Some(total) = report.total_steps {
@@ -66,11 +61,15 @@ impl Progress {
         if !(is_first || is_last || report.step.is_multiple_of(self.log_every)) {
             return;
         }
-        let num_done = report.step.saturating_sub(self.first_step).max(1);
-        let eta_secs = report.total_steps.map(|total| {
-            let num_left = total.saturating_sub(report.step);
-            started.elapsed().as_secs_f64() / num_done as f64 * num_left as f64
-        });
+        // The first step tells no pace where others follow: a graphics card compiles its kernels
+        // in it.
+        let secs_per_step = match report.step.saturating_sub(self.first_step + 1) {
+            0 => report.secs,
+            later => first_ended.elapsed().as_secs_f64() / later as f64,
+        };
+        let eta_secs = report
+            .total_steps
+            .map(|total| secs_per_step * total.saturating_sub(report.step) as f64);
         let numbers = self.window.numbers(report, eta_secs);
         self.window = Window::default();
         match &self.display {

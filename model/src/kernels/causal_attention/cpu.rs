@@ -5,9 +5,7 @@ use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 use super::heads::{Heads, Sizes, Visibility, with_contiguous_heads};
-use super::{
-    CausalAttentionBackwardOps, CausalAttentionOps, Operands, Outcome, backward, decode, forward,
-};
+use super::{CausalAttentionBackwardOps, CausalAttentionOps, backward, decode, forward};
 use crate::kernels::flex::tensor_of;
 
 /// Up to this many queries, packing the keys would cost more than reading them once per query.
@@ -51,23 +49,20 @@ impl CausalAttentionBackwardOps for Flex {
         (tensor_of(out, shape), tensor_of(log_sums, log_sums_shape))
     }
 
-    fn causal_attention_backward(operands: Operands<Self>, grad: FlexTensor) -> [FlexTensor; 3] {
-        let Operands {
-            q,
-            k,
-            v,
-            outcome:
-                Outcome {
-                    sight,
-                    out,
-                    log_sums,
-                },
-        } = operands;
+    fn causal_attention_backward(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        sight: FlexTensor,
+        out: FlexTensor,
+        log_sums: FlexTensor,
+        grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let shapes = [&q, &k, &v].map(TensorMetadata::shape);
         let [q, k, v, out, grad] = [q, k, v, out, grad].map(with_contiguous_heads);
         let sizes = Sizes::of(&q, &k);
         let visibility = Visibility::new(&sight, sizes);
-        let gradients = backward::gradients(&backward::Inputs {
+        let [q_grad, k_grad, v_grad] = backward::gradients(&backward::Inputs {
             q: Heads::new(&q),
             k: Heads::new(&k),
             v: Heads::new(&v),
@@ -77,7 +72,11 @@ impl CausalAttentionBackwardOps for Flex {
             visibility: &visibility,
             sizes,
         });
-        let mut shapes = shapes.into_iter();
-        gradients.map(|values| tensor_of(values, shapes.next().expect("three of each")))
+        let [q_shape, k_shape, v_shape] = shapes;
+        (
+            tensor_of(q_grad, q_shape),
+            tensor_of(k_grad, k_shape),
+            tensor_of(v_grad, v_shape),
+        )
     }
 }

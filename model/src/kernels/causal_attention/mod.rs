@@ -7,6 +7,8 @@
 
 mod backward;
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod decode;
 mod forward;
 mod heads;
@@ -18,11 +20,15 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "cube")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
+#[cfg(feature = "cube")]
 use crate::kernels::flex::is_flex_f32;
+use crate::kernels::is_fused_f32;
 use crate::positions::Positions;
 
 /// Attends from each query to the slots of its own document up to its own.
@@ -81,7 +87,7 @@ pub fn causal_attention(
         num_heads.is_multiple_of(num_kv_heads),
         "causal_attention: {num_heads} query heads over {num_kv_heads} key heads"
     );
-    if !(is_flex_f32(&q) && is_flex_f32(&k) && is_flex_f32(&v)) {
+    if ![&q, &k, &v].into_iter().all(has_fused_body) {
         return reference::causal_attention(q, k, v, positions);
     }
     Tensor::from_dispatch(Dispatch::causal_attention(
@@ -98,12 +104,22 @@ pub fn causal_attention(
     ))
 }
 
+/// Whether a fused body takes these heads: that for graphics cards has a limit to their size.
+fn has_fused_body(heads: &Tensor<4>) -> bool {
+    #[cfg(feature = "cube")]
+    if heads.dims()[3] > cube::MAX_HEAD_DIM {
+        return is_flex_f32(heads);
+    }
+    is_fused_f32(heads)
+}
+
 /// The fused forward, tracked or not.
 ///
 /// `sight` is `[B, T]`, the places, or `[B, T, 3]`, each with its gap: an extension takes no tensor
 /// that may be missing.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait CausalAttentionOps: Backend {
+    #[fusion(dtype = q, shape = q)]
     fn causal_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -113,8 +129,10 @@ pub(crate) trait CausalAttentionOps: Backend {
 }
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait CausalAttentionBackwardOps: CausalAttentionOps {
     /// The output with the log of each softmax's denominator, which the backward pass needs.
+    #[fusion(meta = |q, _k, _v, _sight| (q.clone(), log_sums_of(q)))]
     fn causal_attention_saving(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -123,18 +141,23 @@ pub(crate) trait CausalAttentionBackwardOps: CausalAttentionOps {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// Gradients of q, k and v.
+    #[fusion(meta = |q, k, v, _sight, _out, _log_sums, _grad| (q.clone(), k.clone(), v.clone()))]
     fn causal_attention_backward(
-        operands: Operands<Self>,
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        sight: IntTensor<Self>,
+        out: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3];
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// What the backward pass reads.
-pub(crate) struct Operands<B: Backend> {
-    q: FloatTensor<B>,
-    k: FloatTensor<B>,
-    v: FloatTensor<B>,
-    outcome: Outcome<B>,
+/// A number per query of a head, `[B, T, N]`.
+#[cfg(feature = "cube")]
+fn log_sums_of(q: &TensorSpec) -> TensorSpec {
+    let [batch, len, num_heads, _] = q.shape.dims();
+    TensorSpec::new(Shape::new([batch, len, num_heads]), q.dtype)
 }
 
 /// What the forward pass leaves for the backward pass.
@@ -174,13 +197,16 @@ impl<B: CausalAttentionBackwardOps> Backward<B, 3> for CausalAttentionBackward {
     ) {
         let grad = grads.consume::<B>(&ops.node);
         let ([q, k, v], outcome) = ops.state;
-        let operands = Operands {
-            q: checkpointer.retrieve_node_output::<FloatTensor<B>>(q),
-            k: checkpointer.retrieve_node_output::<FloatTensor<B>>(k),
-            v: checkpointer.retrieve_node_output::<FloatTensor<B>>(v),
-            outcome,
-        };
-        let gradients = B::causal_attention_backward(operands, grad);
+        let (q_grad, k_grad, v_grad) = B::causal_attention_backward(
+            checkpointer.retrieve_node_output::<FloatTensor<B>>(q),
+            checkpointer.retrieve_node_output::<FloatTensor<B>>(k),
+            checkpointer.retrieve_node_output::<FloatTensor<B>>(v),
+            outcome.sight,
+            outcome.out,
+            outcome.log_sums,
+            grad,
+        );
+        let gradients = [q_grad, k_grad, v_grad];
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
