@@ -96,27 +96,49 @@ pub(crate) fn cubes_for(tensor: &CubeTensor, num_units: usize, cube_dim: CubeDim
     cubecl::calculate_cube_count_elemwise(&tensor.client, num_units, cube_dim)
 }
 
+/// How two numbers become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Merge {
+    Sum,
+    Max,
+}
+
 /// The sum over the lanes of a team, the same in each lane.
 ///
-/// Every unit of the cube must call it, those without a row too. Halves the number of lanes that hold
-/// a sum until one of them holds that of all.
+/// Every unit of the cube must call it, those without a row too.
 #[cube]
 pub(crate) fn team_sum(value: f32, #[comptime] lanes: usize) -> f32 {
+    merge_team(value, lanes, Merge::Sum)
+}
+
+/// The largest number of a team, under the same terms.
+#[cube]
+pub(crate) fn team_max(value: f32, #[comptime] lanes: usize) -> f32 {
+    merge_team(value, lanes, Merge::Max)
+}
+
+/// Halves the number of lanes that hold a number until one of them holds what all have become.
+#[cube]
+fn merge_team(value: f32, #[comptime] lanes: usize, #[comptime] merge: Merge) -> f32 {
     let unit = UNIT_POS as usize;
     let lane = unit % lanes;
-    let mut sums = Shared::<[f32]>::new_slice(CUBE_UNITS);
-    sums[unit] = value;
+    let mut merged = Shared::<[f32]>::new_slice(CUBE_UNITS);
+    merged[unit] = value;
     sync_cube();
     #[unroll]
     for step in 0..comptime!(lanes.ilog2()) {
         let reach = comptime!(lanes >> (step + 1));
         if lane < reach {
-            let other = sums[unit + reach];
-            sums[unit] += other;
+            let other = merged[unit + reach];
+            if comptime!(merge == Merge::Sum) {
+                merged[unit] += other;
+            } else {
+                merged[unit] = max(merged[unit], other);
+            }
         }
         sync_cube();
     }
-    let whole = sums[unit - lane];
+    let whole = merged[unit - lane];
     // The memory is written again by the next call.
     sync_cube();
     whole

@@ -48,6 +48,11 @@ fn is_fused_f32<const R: usize>(x: &Tensor<R>) -> bool {
     flex::is_flex_f32(x)
 }
 
+/// Whether the fused body for the CPU or the one for graphics cards takes this operand of a product.
+fn is_fused_operand<const R: usize>(x: &Tensor<R>) -> bool {
+    flex::is_flex_operand(x) || is_fused_f32(x)
+}
+
 /// Whether this is an f32 tensor, tracked or not, on a device that `belongs` accepts.
 fn is_f32_on<const R: usize>(x: &Tensor<R>, belongs: fn(&DispatchDevice) -> bool) -> bool {
     x.dtype() == DType::F32 && is_on(x, belongs)

@@ -6,10 +6,36 @@ use model::kernels::{
     IGNORE_INDEX, linear_cross_entropy, linear_cross_entropy::reference, token_cross_entropy,
 };
 
+#[cfg(feature = "cube")]
+use crate::card::{assert_equals_reference_on_card, card};
+#[cfg(feature = "cube")]
+use crate::check::outcome_on;
 use crate::check::{
     Noise, Operation, assert_close, assert_deterministic, assert_equals_finite_differences,
     assert_equals_reference, outcome, untracked,
 };
+
+/// Tokens, widths and vocabularies. On the CPU, 1,300 tokens are three chunks.
+const SHAPES: [(usize, usize, usize); 6] = [
+    (1, 1, 2),
+    (2, 5, 7),
+    (9, 16, 33),
+    (33, 24, 100),
+    (1300, 8, 19),
+    (40, 64, 301),
+];
+
+/// The loss and the weight's gradient sum one term per token.
+fn tolerance(tokens: usize) -> f64 {
+    2e-6 * (1.0 + tokens as f64 / 4.0)
+}
+
+/// WGSL promises no less than 2^-21 of error for a logarithm, and 3 roundings for an exponential: each
+/// token's loss may be off by about 1e-6, and a sum in f32 by all of them together.
+#[cfg(feature = "cube")]
+fn tolerance_on_card(tokens: usize) -> f64 {
+    1e-6 * (2.0 + tokens as f64)
+}
 
 /// Sizes of one case and its labels.
 struct Case {
@@ -67,26 +93,37 @@ fn with_case(case: &Case, check: impl Fn(Operation<'_>, Operation<'_>)) {
     check(&fused, &composed);
 }
 
-/// The composed body in f64 is the expected value; 1,300 tokens are three chunks.
+/// The composed body in f64 is the expected value.
 #[test]
 fn linear_cross_entropy_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(31);
-    let shapes = [
-        (1, 1, 2),
-        (2, 5, 7),
-        (9, 16, 33),
-        (33, 24, 100),
-        (1300, 8, 19),
-        (40, 64, 301),
-    ];
-    for (tokens, width, vocab_size) in shapes {
+    for (tokens, width, vocab_size) in SHAPES {
         let case = Case::new(tokens, width, vocab_size, &mut noise);
         let inputs = case.inputs(&mut noise);
-        // The loss and the weight's gradient sum one term per token.
-        let tolerance = 2e-6 * (1.0 + tokens as f64 / 4.0);
         with_case(&case, |fused, composed| {
             let what = format!("{tokens} x {width} x {vocab_size}");
-            assert_equals_reference(fused, composed, &inputs, tolerance, &what);
+            assert_equals_reference(fused, composed, &inputs, tolerance(tokens), &what);
+        });
+    }
+}
+
+/// The composed body in f64 on the CPU is the expected value; the last shape is two chunks.
+#[cfg(feature = "cube")]
+#[test]
+fn linear_cross_entropy_equals_its_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(44);
+    for (tokens, width, vocab_size) in SHAPES.into_iter().chain([(300, 2, 60_000)]) {
+        let case = Case::new(tokens, width, vocab_size, &mut noise);
+        let inputs = case.inputs(&mut noise);
+        with_case(&case, |fused, composed| {
+            let what = format!("{tokens} x {width} x {vocab_size}");
+            assert_equals_reference_on_card(
+                fused,
+                composed,
+                &inputs,
+                tolerance_on_card(tokens),
+                &what,
+            );
         });
     }
 }
@@ -226,19 +263,31 @@ fn with_losses_per_token(case: &Case, check: impl Fn(Operation<'_>, Operation<'_
     check(&fused, &composed);
 }
 
-/// Another gradient reaches each token, so nothing may be exchanged; 1,300 tokens are three chunks.
+/// Another gradient reaches each token, so nothing may be exchanged.
 #[test]
 fn token_cross_entropy_equals_its_reference_on_odd_shapes() {
     let mut noise = Noise::new(41);
-    let shapes = [(1, 1, 2), (9, 16, 33), (33, 24, 100), (1300, 8, 19)];
-    for (tokens, width, vocab_size) in shapes {
+    for (tokens, width, vocab_size) in SHAPES {
         let case = Case::new(tokens, width, vocab_size, &mut noise);
         let inputs = case.inputs(&mut noise);
-        // The weight's gradient sums one term per token.
-        let tolerance = 2e-6 * (1.0 + tokens as f64 / 4.0);
         with_losses_per_token(&case, |fused, composed| {
             let what = format!("{tokens} x {width} x {vocab_size}");
-            assert_equals_reference(fused, composed, &inputs, tolerance, &what);
+            assert_equals_reference(fused, composed, &inputs, tolerance(tokens), &what);
+        });
+    }
+}
+
+/// The composed body in f64 on the CPU is the expected value.
+#[cfg(feature = "cube")]
+#[test]
+fn token_cross_entropy_equals_its_reference_on_a_graphics_card() {
+    let mut noise = Noise::new(45);
+    for (tokens, width, vocab_size) in SHAPES {
+        let case = Case::new(tokens, width, vocab_size, &mut noise);
+        let inputs = case.inputs(&mut noise);
+        with_losses_per_token(&case, |fused, composed| {
+            let what = format!("{tokens} x {width} x {vocab_size}");
+            assert_equals_reference_on_card(fused, composed, &inputs, tolerance(tokens), &what);
         });
     }
 }
@@ -262,6 +311,24 @@ fn ignored_tokens_have_exactly_zero_loss_and_gradient() {
     let inputs = case.inputs(&mut noise);
     with_losses_per_token(&case, |fused, _| {
         let found = outcome(fused, &inputs, DType::F32);
+        let rows = found.grads[0].chunks_exact(case.width);
+        for ((label, loss), row) in case.labels.iter().zip(&found.out).zip(rows) {
+            let is_zero = *loss == 0.0 && row.iter().all(|value| *value == 0.0);
+            assert_eq!(is_zero, *label == IGNORE_INDEX, "label {label}");
+        }
+    });
+}
+
+/// An ignored token has no loss and no gradient on a graphics card either.
+#[cfg(feature = "cube")]
+#[test]
+fn ignored_tokens_have_exactly_zero_loss_and_gradient_on_a_graphics_card() {
+    let Some(device) = card() else { return };
+    let mut noise = Noise::new(46);
+    let case = Case::new(50, 12, 20, &mut noise);
+    let inputs = case.inputs(&mut noise);
+    with_losses_per_token(&case, |fused, _| {
+        let found = outcome_on(fused, &inputs, DType::F32, &device.clone().autodiff());
         let rows = found.grads[0].chunks_exact(case.width);
         for ((label, loss), row) in case.labels.iter().zip(&found.out).zip(rows) {
             let is_zero = *loss == 0.0 && row.iter().all(|value| *value == 0.0);

@@ -4,6 +4,8 @@
 //! Axis letters: `M` tokens, `D` hidden size, `V` vocabulary.
 
 mod cpu;
+#[cfg(feature = "cube")]
+mod cube;
 mod per_token;
 pub mod reference;
 
@@ -15,7 +17,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
-use crate::kernels::flex::{is_flex_f32, is_flex_operand};
+use crate::kernels::{is_fused_f32, is_fused_operand};
 
 pub use per_token::token_cross_entropy;
 
@@ -41,7 +43,7 @@ pub fn linear_cross_entropy(
     labels: Tensor<1, Int>,
 ) -> Tensor<1> {
     assert_shapes("linear_cross_entropy", &hidden, &weight, &labels);
-    if !(is_flex_operand(&hidden) && is_flex_f32(&weight)) {
+    if !(is_fused_operand(&hidden) && is_fused_f32(&weight)) {
         return reference::linear_cross_entropy(hidden, weight, labels);
     }
     Tensor::from_dispatch(Dispatch::linear_cross_entropy(
@@ -66,7 +68,7 @@ fn assert_shapes(operation: &str, hidden: &Tensor<2>, weight: &Tensor<2>, labels
 }
 
 /// The loss, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait LinearCrossEntropyOps: Backend {
     fn linear_cross_entropy(
         hidden: FloatTensor<Self>,

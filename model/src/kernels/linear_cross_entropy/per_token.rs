@@ -13,7 +13,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::prelude::*;
 
 use super::{HeadGradients, Wanted, assert_shapes, reference};
-use crate::kernels::flex::{is_flex_f32, is_flex_operand};
+use crate::kernels::{is_fused_f32, is_fused_operand};
 
 /// Negative log-likelihood of each label under `softmax(hidden * weight^T)`.
 ///
@@ -37,7 +37,7 @@ pub fn token_cross_entropy(
     labels: Tensor<1, Int>,
 ) -> Tensor<1> {
     assert_shapes("token_cross_entropy", &hidden, &weight, &labels);
-    if !(is_flex_operand(&hidden) && is_flex_f32(&weight)) {
+    if !(is_fused_operand(&hidden) && is_fused_f32(&weight)) {
         return reference::token_cross_entropy(hidden, weight, labels);
     }
     Tensor::from_dispatch(Dispatch::token_cross_entropy(
@@ -48,7 +48,7 @@ pub fn token_cross_entropy(
 }
 
 /// The losses, tracked or not.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait TokenCrossEntropyOps: Backend {
     fn token_cross_entropy(
         hidden: FloatTensor<Self>,
