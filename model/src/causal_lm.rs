@@ -166,6 +166,7 @@ impl CausalLm {
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let hidden_size = self.config.hidden_size;
         assert_shape!(hidden, [_, _, hidden_size]);
+        let hidden = self.training_pass.operand(hidden);
         match (&self.lm_head, &self.packed_head) {
             (Some(head), _) => head.forward(hidden), // [B, T, V]
             (None, Some(head)) => head.product(hidden),

@@ -39,6 +39,7 @@ pub fn routed_token_logps(
 pub fn hidden_logps(model: &CausalLm, hidden: Tensor<3>, labels: Tensor<1, Int>) -> Tensor<1> {
     let [rows, len, hidden_size] = hidden.dims();
     let hidden = hidden.reshape([rows * len, hidden_size]); // [B * T, D]
+    let hidden = model.training_pass().operand(hidden);
     token_cross_entropy(hidden, model.lm_head_weight(), labels).neg() // [B * T]
 }
 
@@ -46,11 +47,39 @@ pub fn hidden_logps(model: &CausalLm, hidden: Tensor<3>, labels: Tensor<1, Int>)
 mod tests {
     use dataset::batch::{IGNORE_INDEX, TokenBatch};
     use model::ModelConfig;
+    use model::precision::Precision;
 
     use super::*;
-    use crate::loss::{masked_cross_entropy, to_device};
+    use crate::loss::{head_cross_entropy, masked_cross_entropy, read_scalars, to_device};
 
     const DEBUG: &str = include_str!("../../configs/model/debug.json");
+
+    /// The head takes part in the pass's precision: by half a unit in bf16's last place at most.
+    #[test]
+    fn the_heads_product_is_rounded_too() {
+        let config: ModelConfig = serde_json::from_str(DEBUG).unwrap();
+        let device = Device::flex();
+        let model = CausalLm::new(&config, 1, &device);
+        let values: Vec<f32> = (0..config.hidden_size).map(|i| (i as f32).sin()).collect();
+        let hidden =
+            Tensor::from_data(TensorData::new(values, [1, 1, config.hidden_size]), &device);
+        let value = || {
+            let labels = Tensor::from_data([3_i32], &device);
+            let logps = hidden_logps(&model, hidden.clone(), labels);
+            let loss =
+                head_cross_entropy(&model, hidden.clone(), Tensor::from_data([3_i32], &device));
+            read_scalars(vec![logps, loss])
+        };
+        let plain = value();
+        let rounded = model.training_pass().in_precision(Precision::Bf16, value);
+        for (plain, rounded) in plain.iter().zip(rounded) {
+            let difference = (plain - rounded).abs();
+            assert!(
+                difference > 0.0 && difference < 1e-2,
+                "{plain} and {rounded}"
+            );
+        }
+    }
 
     fn batch() -> TokenBatch {
         TokenBatch {

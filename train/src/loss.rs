@@ -97,6 +97,7 @@ pub(crate) fn head_cross_entropy(
 ) -> Tensor<1> {
     let [batch, len, hidden_size] = hidden.dims();
     let hidden = hidden.reshape([batch * len, hidden_size]); // [B * T, D]
+    let hidden = model.training_pass().operand(hidden);
     linear_cross_entropy(hidden, model.lm_head_weight(), labels)
 }
 

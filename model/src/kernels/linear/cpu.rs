@@ -6,7 +6,7 @@ use burn_flex::FlexTensor;
 use half::bf16;
 
 use super::{LinearBackwardOps, LinearOps, few_rows};
-use crate::kernels::bf16::{bf16_matmul, narrowed};
+use crate::kernels::bf16::{Operand, View, product};
 use crate::kernels::flex::{contiguous, tensor_of, unzeroed};
 use crate::kernels::matmul::{Into, Matrix, matmul};
 
@@ -17,8 +17,8 @@ impl LinearOps for Flex {
             return rows_times(x, weight);
         }
         let x = contiguous(x);
-        let (rows, narrow) = (rows_of(x.storage::<bf16>(), &x), narrowed(weight.span()));
-        bf16_rows_times(rows, weight.in_memory(&narrow), &x)
+        let rows = Operand::of_bf16(rows_of(x.storage::<bf16>(), &x));
+        rounded_rows_times(rows.view(), weight, &x)
     }
 }
 
@@ -29,24 +29,22 @@ impl LinearBackwardOps for Flex {
             return rows_times(grad, weight);
         }
         let grad = contiguous(grad);
-        let [values, narrow] = [grad.storage::<f32>(), weight.span()].map(narrowed);
-        bf16_rows_times(rows_of(&values, &grad), weight.in_memory(&narrow), &grad)
+        let rows = Operand::new(rows_of(grad.storage::<f32>(), &grad), true);
+        rounded_rows_times(rows.view(), weight, &grad)
     }
 
     fn linear_weight_grad(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
         let (x, grad) = (contiguous(x), contiguous(grad));
-        let grad = rows_of(grad.storage::<f32>(), &grad);
-        let [_, outputs] = grad.dims();
-        let inputs = last_axis(&x);
-        let mut out = unzeroed(inputs * outputs);
-        if x.dtype() == DType::BF16 {
-            let x = rows_of(x.storage::<bf16>(), &x).transposed();
-            let narrow = narrowed(grad.span());
-            bf16_matmul(&mut out, x, grad.in_memory(&narrow), Into::Place);
+        let is_bf16 = x.dtype() == DType::BF16;
+        let rows = if is_bf16 {
+            Operand::of_bf16(rows_of(x.storage::<bf16>(), &x))
         } else {
-            let x = rows_of(x.storage::<f32>(), &x).transposed();
-            matmul(&mut out, x, grad, Into::Place);
-        }
+            Operand::new(rows_of(x.storage::<f32>(), &x), false)
+        };
+        let grad = Operand::new(rows_of(grad.storage::<f32>(), &grad), is_bf16);
+        let [[_, inputs], [_, outputs]] = [rows.view().dims(), grad.view().dims()];
+        let mut out = unzeroed(inputs * outputs);
+        product(&mut out, rows.transposed(), grad.view(), Into::Place);
         tensor_of(out, Shape::new([inputs, outputs]))
     }
 }
@@ -58,15 +56,16 @@ fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
         [rows_of(x.storage::<f32>(), &x).dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
     let few = few_rows::has_few_rows(&x.shape());
-    product(&mut out, x.storage::<f32>(), inputs, matrix, few);
+    few_or_many(&mut out, x.storage::<f32>(), inputs, matrix, few);
     like_rows(out, &x, outputs)
 }
 
-/// The same of rows in bf16, in the place of those of `x`.
-fn bf16_rows_times(rows: Matrix<'_, bf16>, matrix: Matrix<'_, bf16>, x: &FlexTensor) -> FlexTensor {
+/// Rounded rows, in the place of those of `x`, times a matrix that is rounded too.
+fn rounded_rows_times(rows: View<'_>, matrix: Matrix<'_>, x: &FlexTensor) -> FlexTensor {
     let [[num_rows, _], [_, outputs]] = [rows.dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
-    bf16_matmul(&mut out, rows, matrix, Into::Place);
+    let matrix = Operand::new(matrix, true);
+    product(&mut out, rows, matrix.view(), Into::Place);
     like_rows(out, x, outputs)
 }
 
@@ -85,10 +84,10 @@ fn like_rows(out: Vec<f32>, x: &FlexTensor, width: usize) -> FlexTensor {
 /// When the shapes disagree.
 pub(crate) fn rows_product(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>) {
     let few = few_rows::has_few_rows(&[x.len() / inputs, inputs]);
-    product(out, x, inputs, matrix, few);
+    few_or_many(out, x, inputs, matrix, few);
 }
 
-fn product(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>, few: bool) {
+fn few_or_many(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>, few: bool) {
     let few = few && !out.is_empty();
     if let (true, Some(values)) = (few, matrix.row_major()) {
         few_rows::times_row_major(out, x, values, inputs);
