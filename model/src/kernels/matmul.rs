@@ -148,8 +148,8 @@ const FEW_COLUMNS: usize = 64;
 
 /// Writes `a * b` into the row-major `out`, on all threads of the current pool.
 ///
-/// From two rows on, the sums of a row do not depend on how many others there are: the inner axis is
-/// cut into blocks by its own length alone.
+/// Of five rows or more, the sums of a row do not depend on how many others there are: the inner axis
+/// is cut into blocks by its own length alone.
 ///
 /// # Panics
 ///

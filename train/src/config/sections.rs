@@ -98,8 +98,8 @@ pub struct TrainSection {
     /// batch.
     pub grad_accumulation_steps: usize,
     /// What the operands of matrix products are rounded to while the model learns: "f32" or "bf16".
-    /// Weights, sums and everything else stay f32; bf16 is faster where the processor has
-    /// instructions for it.
+    /// Weights, sums and everything else stay f32. On a processor without instructions for bf16
+    /// it is a little slower.
     pub precision: Precision,
     /// Seed of the random weights, the order of the data, the held-out split and the samples.
     pub seed: u64,
