@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::batch::{Batch, BatchLimits, Event, Request, RequestId};
+use model::batch::{Adjust, Batch, BatchLimits, Event, Request, RequestId};
 use model::generate::{FinishReason, GenerateError, Prompt};
 use model::logprobs::TokenLogprobs;
 
@@ -88,7 +88,7 @@ struct Row<'a> {
     text: AnswerText<'a>,
     eos_token_id: Vec<u32>,
     logit_bias: BTreeMap<u32, f32>,
-    /// Gone with the first token.
+    /// Absent where nothing is changed; gone with the first token.
     first_token: Option<FirstTokenChange>,
     object: Option<JsonObject>,
 }
@@ -126,7 +126,7 @@ impl<'a> Answers<'a> {
             text: AnswerText::new(&self.engine.tokenizer, &config),
             eos_token_id: config.generate.eos_token_id.clone(),
             logit_bias,
-            first_token: Some(first_token),
+            first_token: (first_token != FirstTokenChange::default()).then_some(first_token),
             object: as_json_object.then(JsonObject::default),
         };
         let id = self.batch.submit(Request {
@@ -134,6 +134,7 @@ impl<'a> Answers<'a> {
             config: config.generate,
             num_top_logprobs,
             with_prompt_logprobs,
+            score_temperature: None,
         })?;
         self.rows.insert(id, row);
         Ok(id)
@@ -158,10 +159,9 @@ impl<'a> Answers<'a> {
     /// One token for every request that is being answered; what happened, in order.
     pub fn step(&mut self) -> Vec<(RequestId, AnswerEvent)> {
         let (rows, token_bytes) = (&self.rows, &self.token_bytes);
-        let happened = self.batch.step_with(&mut |id, logits| {
-            if let Some(row) = rows.get(&id) {
-                row.adjust(logits, token_bytes);
-            }
+        let happened = self.batch.step_with(&mut Adjust {
+            concerns: &|id| rows.get(&id).is_some_and(Row::adjusts),
+            change: &mut |id, logits| rows[&id].adjust(logits, token_bytes),
         });
         let mut events = Vec::with_capacity(happened.len());
         for (id, event) in happened {
@@ -180,7 +180,9 @@ impl<'a> Answers<'a> {
                     self.rows.remove(&id);
                     continue;
                 }
-                Event::Token { token_id, logprobs } => {
+                Event::Token {
+                    token_id, logprobs, ..
+                } => {
                     let text = row.push(token_id, &self.token_bytes);
                     let event = AnswerEvent::Token {
                         token_id,
@@ -209,6 +211,11 @@ impl<'a> Answers<'a> {
 }
 
 impl Row<'_> {
+    /// Whether the next choice is changed.
+    fn adjusts(&self) -> bool {
+        self.first_token.is_some() || !self.logit_bias.is_empty() || self.object.is_some()
+    }
+
     fn adjust(&self, logits: &mut [f32], token_bytes: &[Vec<u8>]) {
         if let Some(FirstTokenChange {
             divisor,

@@ -1,4 +1,4 @@
-//! Log-probabilities of tokens, from the logits of one position.
+//! Log-probabilities of tokens and how sure a choice is, from the logits of one position.
 
 use std::cmp::Ordering;
 
@@ -47,6 +47,41 @@ impl TokenLogprobs {
     }
 }
 
+/// What a token was drawn from, at some temperature and with nothing ruled out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenScore {
+    /// The token's log-probability, in nats.
+    pub logp: f32,
+    /// Entropy of the distribution, in nats.
+    pub entropy: f64,
+}
+
+impl TokenScore {
+    /// Of one token under `softmax(logits / temperature)`; sums are in f64.
+    ///
+    /// # Panics
+    ///
+    /// If there is no logit for the token.
+    pub fn of(logits: &[f32], token_id: u32, temperature: f64) -> Self {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = f64::from(largest) / temperature;
+        let (mut sum, mut weighted) = (0.0, 0.0);
+        for &logit in logits {
+            let centred = f64::from(logit) / temperature - largest;
+            let weight = centred.exp();
+            sum += weight;
+            // A weight of 0 adds nothing, however large its logarithm is.
+            weighted += if weight > 0.0 { weight * centred } else { 0.0 };
+        }
+        let normaliser = largest + sum.ln();
+        let logit = f64::from(logits[token_id as usize]);
+        Self {
+            logp: (logit / temperature - normaliser) as f32,
+            entropy: sum.ln() - weighted / sum,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +100,18 @@ mod tests {
         }
         assert!(TokenLogprobs::of(&logits, 0, 0).top.is_empty());
         assert_eq!(TokenLogprobs::of(&logits, 0, 9).top.len(), 4);
+    }
+
+    /// By hand: shares 1/2, 1/4 and 1/4 have an entropy of 1.5 ln 2; at temperature 0.5 shares are
+    /// squared, 2/3, 1/6 and 1/6.
+    #[test]
+    fn scores_are_those_of_the_temperature() {
+        let logits = [2.0_f32.ln(), 0.0, 0.0];
+        let found = TokenScore::of(&logits, 0, 1.0);
+        assert!((found.entropy - 1.5 * 2.0_f64.ln()).abs() < 1e-6);
+        assert!((found.logp - 0.5_f32.ln()).abs() < 1e-6);
+        let logp = |id| TokenScore::of(&logits, id, 0.5).logp;
+        assert!((logp(0) - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
+        assert!((logp(2) - (1.0_f32 / 6.0).ln()).abs() < 1e-6);
     }
 }

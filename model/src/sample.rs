@@ -1,4 +1,7 @@
-//! From logits to the next token of a row, on the host: penalties first, then the choice.
+//! From logits to the next token of a row: penalties first, then the choice.
+//!
+//! Penalties are the host's affair; a choice without them can be made where the logits are
+//! ([`choose_tokens`](crate::kernels::choose_tokens)).
 //!
 //! Penalties: repetition after Keskar et al. 2019, arXiv:1909.05858, with the sign corrected for
 //! negative logits; presence and frequency as OpenAI's API defines them.
@@ -46,16 +49,40 @@ impl Sampler {
     /// Logits that are not finite. Negative infinity is allowed where another token is possible.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32, LogitsNotFinite> {
         self.penalise(logits);
-        let (likeliest, top_logit) = likeliest_token(logits)?;
-        let id = if self.config.is_greedy() {
-            likeliest
-        } else {
-            // One number per token, whatever the filters leave: a setting shifts no later draw.
-            let uniform = self.rng.random::<f64>();
-            draw(&candidates(&self.config, logits, top_logit), uniform)
-        };
-        *self.seen.entry(id).or_insert(0) += 1;
+        let id = self.next_choice().of(logits)?;
+        self.remember(id);
         Ok(id)
+    }
+
+    /// Whether a token's logit depends on the tokens before it.
+    pub fn has_penalties(&self) -> bool {
+        let config = &self.config;
+        [
+            config.repetition_penalty - 1.0,
+            config.presence_penalty,
+            config.frequency_penalty,
+        ]
+        .iter()
+        .any(|&penalty| penalty != 0.0)
+    }
+
+    /// How the next token is chosen of logits that hold the penalties; each call is one token's.
+    pub fn next_choice(&mut self) -> Choice<'_> {
+        // One number per token, whatever the filters leave: a setting shifts no later draw.
+        let uniform = if self.config.is_greedy() {
+            0.0
+        } else {
+            self.rng.random::<f64>()
+        };
+        Choice {
+            config: &self.config,
+            uniform,
+        }
+    }
+
+    /// Says which token was chosen.
+    pub fn remember(&mut self, token_id: u32) {
+        *self.seen.entry(token_id).or_insert(0) += 1;
     }
 
     fn penalise(&self, logits: &mut [f32]) {
@@ -76,6 +103,32 @@ impl Sampler {
                 *logit -= presence + frequency * count as f32;
             }
         }
+    }
+}
+
+/// How one token is chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// Temperature and filters; the penalties are in the logits already.
+    pub config: &'a GenerateConfig,
+    /// Where in the distribution the token lies, in [0, 1), likeliest tokens first; greedy choices
+    /// do not ask.
+    pub uniform: f64,
+}
+
+impl Choice<'_> {
+    /// The token that is chosen of these logits; among equally likely ones the lowest id comes first.
+    ///
+    /// # Errors
+    ///
+    /// Logits that are not finite. Negative infinity is allowed where another token is possible.
+    pub fn of(&self, logits: &[f32]) -> Result<u32, LogitsNotFinite> {
+        let (likeliest, top_logit) = likeliest_token(logits)?;
+        if self.config.is_greedy() {
+            return Ok(likeliest);
+        }
+        let candidates = candidates(self.config, logits, top_logit);
+        Ok(draw(&candidates, self.uniform))
     }
 }
 

@@ -59,31 +59,34 @@ pub(crate) fn write_answers(
     };
     let mut batch = Batch::new(model, limits);
     let mut completions = vec![Completion::default(); prompts.len()];
-    for prompt in prompts {
-        batch.submit(Request::new(prompt, &config))?;
-    }
     // Greedy answers are scored as they would be at temperature 1.
-    let scale = if config.do_sample {
+    let score_temperature = if config.do_sample {
         options.temperature
     } else {
         1.0
     };
-    let mut drawn_from = vec![Distribution::default(); completions.len()];
+    for prompt in prompts {
+        batch.submit(Request {
+            score_temperature: Some(score_temperature),
+            ..Request::new(prompt, &config)
+        })?;
+    }
     let mut num_done = 0;
     while batch.num_requests() > 0 {
-        let events = batch.step_with(&mut |id, logits| drawn_from[id].read(logits, scale));
-        for (id, event) in events {
+        for (id, event) in batch.step() {
             let completion = &mut completions[id];
             match event {
                 Event::Prompt(_) => {}
-                Event::Token { token_id, .. } => {
+                Event::Token {
+                    token_id, score, ..
+                } => {
+                    let score = score.expect("every answer's tokens are scored");
                     completion.ids.push(token_id);
-                    completion.logps.push(drawn_from[id].logp(token_id));
-                    completion.entropy_sum += drawn_from[id].entropy;
+                    completion.logps.push(score.logp);
+                    completion.entropy_sum += score.entropy;
                 }
                 Event::Finished(reason) => {
                     completion.is_truncated = reason == FinishReason::Length;
-                    drawn_from[id] = Distribution::default();
                     num_done += 1;
                 }
                 Event::Failed(error) => return Err(error),
@@ -94,40 +97,6 @@ pub(crate) fn write_answers(
         }
     }
     Ok(Some(completions))
-}
-
-/// What a token is drawn from.
-#[derive(Debug, Clone, Default)]
-struct Distribution {
-    logits: Vec<f32>,
-    scale: f64,
-    normaliser: f64,
-    entropy: f64,
-}
-
-impl Distribution {
-    /// `softmax(logits / scale)`; sums are in f64.
-    fn read(&mut self, logits: &[f32], scale: f64) {
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        self.scale = scale;
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let largest = f64::from(largest) / scale;
-        let (mut sum, mut weighted) = (0.0, 0.0);
-        for &logit in logits {
-            let centred = f64::from(logit) / scale - largest;
-            let weight = centred.exp();
-            sum += weight;
-            // A weight of 0 adds nothing, however large its logarithm is.
-            weighted += if weight > 0.0 { weight * centred } else { 0.0 };
-        }
-        self.normaliser = largest + sum.ln();
-        self.entropy = sum.ln() - weighted / sum;
-    }
-
-    fn logp(&self, token_id: u32) -> f32 {
-        (f64::from(self.logits[token_id as usize]) / self.scale - self.normaliser) as f32
-    }
 }
 
 #[cfg(test)]
@@ -166,20 +135,6 @@ mod tests {
         let mut all = |_| ControlFlow::Continue(());
         let written = write_answers(&model(), prompts(5), &options, &mut all);
         written.unwrap().unwrap()
-    }
-
-    /// By hand: shares 1/2, 1/4 and 1/4 have an entropy of 1.5 ln 2; at temperature 0.5 shares are
-    /// squared, 2/3, 1/6 and 1/6.
-    #[test]
-    fn the_distribution_is_that_of_the_temperature() {
-        let logits = [2.0_f32.ln(), 0.0, 0.0];
-        let mut found = Distribution::default();
-        found.read(&logits, 1.0);
-        assert!((found.entropy - 1.5 * 2.0_f64.ln()).abs() < 1e-6);
-        assert!((found.logp(0) - 0.5_f32.ln()).abs() < 1e-6);
-        found.read(&logits, 0.5);
-        assert!((found.logp(0) - (2.0_f32 / 3.0).ln()).abs() < 1e-6);
-        assert!((found.logp(2) - (1.0_f32 / 6.0).ln()).abs() < 1e-6);
     }
 
     /// Two rows at a time or all together: the same answers with the same numbers.

@@ -9,6 +9,7 @@
 //! whose sums do not depend on the number of rows. The exception is a mixture of experts: how many
 //! tokens its router and each expert get decides how their products sum.
 
+mod choose;
 mod request;
 
 use std::collections::VecDeque;
@@ -16,14 +17,15 @@ use std::collections::VecDeque;
 use burn::prelude::*;
 
 use crate::causal_lm::CausalLm;
-use crate::generate::{FinishReason, GenerateError};
+use crate::generate::GenerateError;
 use crate::kv_cache::KvCache;
 use crate::logprobs::TokenLogprobs;
 use crate::prefix_cache::PrefixCache;
 use crate::sample::Sampler;
 use crate::workers::on_worker;
 
-pub use self::request::{BatchLimits, Event, Request, RequestId};
+use self::choose::{Wanted, logits_of, to_host};
+pub use self::request::{Adjust, BatchLimits, Event, Request, RequestId};
 
 /// Tokens of a piece of a prompt.
 pub const PROMPT_PIECE: usize = 64;
@@ -54,6 +56,7 @@ struct Row {
     max_new_tokens: usize,
     eos_token_id: Vec<u32>,
     num_top_logprobs: Option<usize>,
+    score_temperature: Option<f64>,
     sampler: Sampler,
 }
 
@@ -67,9 +70,6 @@ struct Waiting {
     /// Asked-for log-probabilities of the prompt's tokens.
     logprobs: Option<Vec<TokenLogprobs>>,
 }
-
-/// What a caller may do to a row's logits before its token is chosen.
-type Adjust<'f> = &'f mut dyn FnMut(RequestId, &mut [f32]);
 
 impl<'a> Batch<'a> {
     /// A batch without requests. A model that is being trained is passed as `model.valid()`, so
@@ -101,6 +101,7 @@ impl<'a> Batch<'a> {
             config,
             num_top_logprobs,
             with_prompt_logprobs,
+            score_temperature,
         } = request;
         let prompt_len = prompt.input_ids.len();
         let longest = self.model.config().max_position_embeddings;
@@ -113,6 +114,7 @@ impl<'a> Batch<'a> {
             sampler: Sampler::new(&config, &prompt.input_ids, prompt.seed),
             eos_token_id: config.eos_token_id,
             num_top_logprobs,
+            score_temperature,
         };
         self.waiting.push_back(Waiting {
             row,
@@ -148,12 +150,15 @@ impl<'a> Batch<'a> {
     /// One token for every row that is being decoded, then some of the prompts that wait; what
     /// happened, in order.
     pub fn step(&mut self) -> Vec<(RequestId, Event)> {
-        self.step_with(&mut |_, _| ())
+        self.step_with(&mut Adjust {
+            concerns: &|_| false,
+            change: &mut |_, _| (),
+        })
     }
 
-    /// [`step`](Self::step) with a say in every choice: `adjust` gets a request's logits before
-    /// penalties and sampling. Log-probabilities are those before it.
-    pub fn step_with(&mut self, adjust: Adjust<'_>) -> Vec<(RequestId, Event)> {
+    /// [`step`](Self::step) with a say in choices: `adjust` gets the logits of the requests that
+    /// concern it before penalties and sampling. Log-probabilities are those before it.
+    pub fn step_with(&mut self, adjust: &mut Adjust<'_>) -> Vec<(RequestId, Event)> {
         let mut events = Vec::new();
         self.decode(adjust, &mut events);
         let mut left = self.limits.pieces_per_step;
@@ -167,7 +172,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Feeds every row its last token and chooses the next.
-    fn decode(&mut self, adjust: Adjust<'_>, events: &mut Vec<(RequestId, Event)>) {
+    fn decode(&mut self, adjust: &mut Adjust<'_>, events: &mut Vec<(RequestId, Event)>) {
         if self.rows.is_empty() {
             return;
         }
@@ -176,17 +181,12 @@ impl<'a> Batch<'a> {
         let positions = self.rows.iter().map(|row| row.len() as i32 - 1).collect();
         let shape = [self.rows.len(), 1];
         let (model, cache) = (self.model, &mut self.cache);
-        let mut logits = on_worker(|| {
+        let wanted = Wanted::of(&mut self.rows, adjust);
+        let found = on_worker(|| {
             let hidden = forward(model, input_ids, positions, shape, cache); // [B, 1, D]
-            host_logits(model, hidden)
+            wanted.find(&logits_of(model, hidden))
         });
-        let vocab_size = self.model.config().vocab_size;
-        let ends: Vec<bool> = self
-            .rows
-            .iter_mut()
-            .zip(logits.chunks_exact_mut(vocab_size))
-            .map(|(row, logits)| row.choose(logits, adjust, events))
-            .collect();
+        let ends = found.tell(&mut self.rows, adjust, events);
         for (index, _) in ends.iter().enumerate().rev().filter(|(_, ends)| **ends) {
             self.remove(index);
         }
@@ -197,7 +197,7 @@ impl<'a> Batch<'a> {
         &mut self,
         mut waiting: Waiting,
         max_pieces: usize,
-        adjust: Adjust<'_>,
+        adjust: &mut Adjust<'_>,
         events: &mut Vec<(RequestId, Event)>,
     ) -> usize {
         let prompt_len = waiting.prompt_ids.len();
@@ -227,18 +227,18 @@ impl<'a> Batch<'a> {
         }
 
         self.prefixes.keep(&waiting.prompt_ids, &cache);
-        let Waiting {
-            mut row, logprobs, ..
-        } = waiting;
+        let Waiting { row, logprobs, .. } = waiting;
         if let Some(logprobs) = logprobs {
             events.push((row.id, Event::Prompt(logprobs)));
         }
         let [_, len, hidden_size] = hidden.dims();
         let last = hidden.slice([0..1, len - 1..len, 0..hidden_size]); // [1, 1, D]
-        let mut logits = host_logits(self.model, last);
-        if !row.choose(&mut logits, adjust, events) {
+        let logits = logits_of(self.model, last); // [1, V]
+        let mut rows = [row];
+        let found = Wanted::of(&mut rows, adjust).find(&logits);
+        if !found.tell(&mut rows, adjust, events)[0] {
             self.cache.push_row(cache, self.longest());
-            self.rows.push(row);
+            self.rows.extend(rows);
         }
         num_pieces
     }
@@ -273,43 +273,6 @@ impl Row {
     /// Tokens of the prompt and the answer.
     fn len(&self) -> usize {
         self.prompt_len + self.num_new_tokens
-    }
-
-    /// Chooses the next token; whether the request has ended.
-    fn choose(
-        &mut self,
-        logits: &mut [f32],
-        adjust: Adjust<'_>,
-        events: &mut Vec<(RequestId, Event)>,
-    ) -> bool {
-        let original = self.num_top_logprobs.is_some().then(|| logits.to_vec());
-        adjust(self.id, logits);
-        let token_id = match self.sampler.sample(logits) {
-            Ok(token_id) => token_id,
-            Err(source) => {
-                let error = GenerateError::NotFinite {
-                    row: self.id,
-                    num_new_tokens: self.num_new_tokens,
-                    source,
-                };
-                events.push((self.id, Event::Failed(error)));
-                return true;
-            }
-        };
-        let num_top = self.num_top_logprobs.unwrap_or(0);
-        let logprobs = original.map(|logits| TokenLogprobs::of(&logits, token_id, num_top));
-        events.push((self.id, Event::Token { token_id, logprobs }));
-        self.last_token = token_id;
-        self.num_new_tokens += 1;
-        let reason = if self.eos_token_id.contains(&token_id) {
-            FinishReason::Stop
-        } else if self.num_new_tokens >= self.max_new_tokens {
-            FinishReason::Length
-        } else {
-            return false;
-        };
-        events.push((self.id, Event::Finished(reason)));
-        true
     }
 }
 
@@ -350,13 +313,6 @@ fn forward(
     model.forward_cached(ints(input_ids), ints(positions), cache)
 }
 
-/// Logits of every position, row by row.
-fn host_logits(model: &CausalLm, hidden: Tensor<3>) -> Vec<f32> {
-    let logits = model.logits(hidden).into_data(); // [B, T, V]
-    let values = logits.convert::<f32>().try_into_vec();
-    values.expect("the data was converted to f32")
-}
-
 /// Log-probabilities of the tokens that follow the positions of one row.
 fn logprobs_of(
     model: &CausalLm,
@@ -364,7 +320,7 @@ fn logprobs_of(
     next: &[u32],
     num_top: usize,
 ) -> Vec<TokenLogprobs> {
-    let logits = host_logits(model, hidden);
+    let logits = to_host(logits_of(model, hidden));
     logits
         .chunks_exact(model.config().vocab_size)
         .zip(next)

@@ -1,7 +1,9 @@
 //! What a batch is asked, and what it tells.
 
+use std::fmt;
+
 use crate::generate::{FinishReason, GenerateConfig, GenerateError, Prompt};
-use crate::logprobs::TokenLogprobs;
+use crate::logprobs::{TokenLogprobs, TokenScore};
 
 /// Names a request of one batch; numbers count up from 0 in the order of submission.
 pub type RequestId = usize;
@@ -17,6 +19,8 @@ pub struct Request {
     pub num_top_logprobs: Option<usize>,
     /// Report those of the prompt's tokens too.
     pub with_prompt_logprobs: bool,
+    /// Report every token's score at this temperature, which is above 0.
+    pub score_temperature: Option<f64>,
 }
 
 impl Request {
@@ -27,6 +31,7 @@ impl Request {
             config: config.clone(),
             num_top_logprobs: None,
             with_prompt_logprobs: false,
+            score_temperature: None,
         }
     }
 }
@@ -42,11 +47,27 @@ pub enum Event {
         token_id: u32,
         /// Under the model's own distribution, before penalties and temperature; if asked for.
         logprobs: Option<TokenLogprobs>,
+        /// Before penalties and filters; if asked for.
+        score: Option<TokenScore>,
     },
     /// There are no more tokens.
     Finished(FinishReason),
     /// Nothing more can be said; other requests go on.
     Failed(GenerateError),
+}
+
+/// A caller's say in the choice of tokens.
+pub struct Adjust<'f> {
+    /// Whether a request's logits are to be changed. On a graphics card the others' stay there.
+    pub concerns: &'f dyn Fn(RequestId) -> bool,
+    /// What is done to them.
+    pub change: &'f mut dyn FnMut(RequestId, &mut [f32]),
+}
+
+impl fmt::Debug for Adjust<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Adjust").finish_non_exhaustive()
+    }
 }
 
 /// How much a batch may hold and do at once.

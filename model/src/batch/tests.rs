@@ -54,7 +54,10 @@ type Answer = Vec<(u32, u32)>;
 
 fn collect(answers: &mut [Answer], events: Vec<(RequestId, Event)>, first: RequestId) {
     for (id, event) in events {
-        if let Event::Token { token_id, logprobs } = event {
+        if let Event::Token {
+            token_id, logprobs, ..
+        } = event
+        {
             let bits = logprobs.unwrap().logprob.to_bits();
             answers[id - first].push((token_id, bits));
         }
@@ -190,11 +193,20 @@ fn a_caller_may_rule_tokens_out() {
     let model = model();
     let mut batch = Batch::new(&model, BatchLimits::default());
     batch.submit(request(1, 4)).unwrap();
-    let events = batch.step_with(&mut |_, logits| {
-        logits.fill(f32::NEG_INFINITY);
-        logits[9] = 0.0;
+    let events = batch.step_with(&mut Adjust {
+        concerns: &|_| true,
+        change: &mut |_, logits| {
+            logits.fill(f32::NEG_INFINITY);
+            logits[9] = 0.0;
+        },
     });
-    let (_, Event::Token { token_id, logprobs }) = &events[0] else {
+    let (
+        _,
+        Event::Token {
+            token_id, logprobs, ..
+        },
+    ) = &events[0]
+    else {
         panic!("{events:?}");
     };
     assert_eq!(*token_id, 9);

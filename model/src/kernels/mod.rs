@@ -14,6 +14,7 @@ pub mod adamw;
 mod bf16;
 pub mod cards;
 pub mod causal_attention;
+pub mod choice;
 #[cfg(feature = "cube")]
 mod cube;
 pub mod experts;
@@ -31,6 +32,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Tensor};
 
 pub use causal_attention::causal_attention;
+pub use choice::choose_tokens;
 pub use linear::linear;
 pub(crate) use linear::packed_product;
 pub use linear_cross_entropy::{linear_cross_entropy, token_cross_entropy};

@@ -4,10 +4,13 @@
 mod check;
 
 mod adamw;
+#[cfg(feature = "cube")]
+mod batch;
 mod bf16;
 #[cfg(feature = "cube")]
 mod card;
 mod causal_attention;
+mod choice;
 mod experts;
 mod linear;
 mod linear_cross_entropy;

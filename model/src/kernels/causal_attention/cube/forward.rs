@@ -6,16 +6,15 @@ use burn::tensor::Shape;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::Sizes;
 use super::tiles::{SIDE, Tiles, add_product, cube_dim, load, no_sums, square_product};
 use super::visibility::{Square, first_key_tile, sees};
+use super::{Sizes, SlotRows};
 use crate::kernels::cube::{cubes_for, unwritten};
 
 /// What queries read, `[B, T, N, H]`, and the log of each softmax's denominator, `[B, T, N]`.
 pub(super) fn attend(
     q: CubeTensor,
-    k: CubeTensor,
-    v: CubeTensor,
+    keys: SlotRows,
     firsts: CubeTensor,
     sizes: Sizes,
 ) -> (CubeTensor, CubeTensor) {
@@ -27,14 +26,15 @@ pub(super) fn attend(
         cubes_for(&out, num_cubes * SIDE * SIDE, cube_dim()),
         cube_dim(),
         q.into_buffer_arg(),
-        k.into_buffer_arg(),
-        v.into_buffer_arg(),
+        keys.k.into_buffer_arg(),
+        keys.v.into_buffer_arg(),
         firsts.into_buffer_arg(),
         out.clone().into_buffer_arg(),
         log_sums.clone().into_buffer_arg(),
         sizes.batch,
         sizes.len,
         sizes.slots,
+        keys.reach,
         sizes.scale(),
         sizes.num_heads,
         sizes.num_kv_heads,
@@ -43,7 +43,7 @@ pub(super) fn attend(
     (out, log_sums)
 }
 
-/// A cube per tile of queries of a head.
+/// A cube per tile of queries of a head; rows of keys and values begin `reach` slots apart.
 #[cube(launch)]
 fn attend_tiles(
     q: &[f32],
@@ -55,6 +55,7 @@ fn attend_tiles(
     batch: usize,
     len: usize,
     slots: usize,
+    reach: usize,
     scale: f32,
     #[comptime] num_heads: usize,
     #[comptime] num_kv_heads: usize,
@@ -100,7 +101,7 @@ fn attend_tiles(
     let last_slot = slots - len + min(first_query + tiles.edge, len) - 1;
     for key_tile in first_tile..=last_slot / tiles.edge {
         let first_key = key_tile * tiles.edge;
-        let first_place = ((row * slots + first_key) * num_kv_heads + kv_head) * tiles.head_dim;
+        let first_place = ((row * reach + first_key) * num_kv_heads + kv_head) * tiles.head_dim;
         let step = comptime!(num_kv_heads * tiles.head_dim);
         let num_keys = slots - first_key;
         sync_cube();

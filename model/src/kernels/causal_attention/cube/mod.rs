@@ -38,9 +38,9 @@ impl CausalAttentionBackwardOps for CubeBackend {
         v: CubeTensor,
         sight: CubeTensor,
     ) -> (CubeTensor, CubeTensor) {
-        let [q, k, v] = [q, k, v].map(contiguous);
         let sizes = Sizes::of(&q, &k, &sight);
-        forward::attend(q, k, v, first_slots(sight, sizes), sizes)
+        let keys = SlotRows::new(k, v);
+        forward::attend(contiguous(q), keys, first_slots(sight, sizes), sizes)
     }
 
     fn causal_attention_backward(
@@ -67,6 +67,40 @@ impl CausalAttentionBackwardOps for CubeBackend {
         let (k_grad, v_grad) = inputs.key_gradients();
         (q_grad, k_grad, v_grad)
     }
+}
+
+/// Keys and values, of which each row is one run of slots.
+struct SlotRows {
+    k: CubeTensor,
+    v: CubeTensor,
+    /// Slots from the beginning of a row to that of the next.
+    reach: usize,
+}
+
+impl SlotRows {
+    /// The filled slots of a cache are a part of its rows: copying them would read and write the
+    /// whole cache for each token.
+    fn new(k: CubeTensor, v: CubeTensor) -> Self {
+        match (row_reach(&k), row_reach(&v)) {
+            (Some(reach), Some(same)) if reach == same => Self { k, v, reach },
+            _ => Self {
+                reach: k.shape()[1],
+                k: contiguous(k),
+                v: contiguous(v),
+            },
+        }
+    }
+}
+
+/// Slots between the beginnings of two rows, where slots, heads and their numbers follow one another.
+fn row_reach(heads: &CubeTensor) -> Option<usize> {
+    let [_, _, num_heads, head_dim] = heads.shape().dims();
+    let width = num_heads * head_dim;
+    let [row, slot, head, number] = *heads.meta.strides() else {
+        return None;
+    };
+    let is_run = [slot, head, number] == [width, head_dim, 1] && row.is_multiple_of(width);
+    (is_run && !heads.meta.is_tiled()).then_some(row / width)
 }
 
 /// Sizes of one call.
