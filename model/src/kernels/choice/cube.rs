@@ -234,7 +234,7 @@ enum Bound {
 #[cube(launch)]
 fn choose_rows(
     logits: &[f32],
-    settings: &[f32],
+    asks: &[f32],
     results: &mut [f32],
     vocab_size: usize,
     id_digits: u32,
@@ -253,7 +253,7 @@ fn choose_rows(
         vocab_size,
         id_digits,
         largest,
-        temperature: settings[asked + 1],
+        temperature: asks[asked + 1],
     };
 
     let whole = Cutoff {
@@ -262,15 +262,23 @@ fn choose_rows(
     };
     let id = if comptime!(work.is_drawn) {
         let last = if comptime!(work.is_filtered) {
-            filtered(logits, &row, settings, asked, whole, &mut scratch)
+            filtered(logits, &row, asks, asked, &whole, &mut scratch)
         } else {
             whole
         };
-        let share = settings[asked];
-        let bound = Bound::Beyond;
-        reach(logits, &row, last, share, true, &mut scratch, bound).id
+        let share = asks[asked];
+        let chosen = reach(
+            logits,
+            &row,
+            &last,
+            share,
+            true,
+            &mut scratch,
+            Bound::Beyond,
+        );
+        chosen.id
     } else {
-        id_of_rank(logits, &row, whole, 0u32, 1.0_f32, &mut scratch)
+        id_of_rank(logits, &row, &whole, 0u32, 1.0_f32, &mut scratch)
     };
 
     let place = index * NUM_RESULTS;
@@ -279,7 +287,7 @@ fn choose_rows(
             logits,
             &row,
             id,
-            settings[asked + 5],
+            asks[asked + 5],
             results,
             place,
             &mut scratch,
@@ -326,13 +334,13 @@ fn largest_logit(
 fn filtered(
     logits: &[f32],
     row: &Row,
-    settings: &[f32],
+    asks: &[f32],
     asked: usize,
-    last: Cutoff,
+    last: &Cutoff,
     scratch: &mut [f32],
 ) -> Cutoff {
-    let top_k = settings[asked + 2];
-    let top_p = settings[asked + 3];
+    let top_k = asks[asked + 2];
+    let top_p = asks[asked + 3];
     let by_rank = reach(
         logits,
         row,
@@ -342,27 +350,27 @@ fn filtered(
         scratch,
         Bound::Tokens,
     );
-    let last = earlier(last, by_rank);
+    let last = earlier(last, &by_rank);
     let by_share = reach(
         logits,
         row,
-        last,
+        &last,
         top_p,
         top_p < 1.0_f32,
         scratch,
         Bound::Share,
     );
-    let last = earlier(last, by_share);
+    let last = earlier(&last, &by_share);
     let by_gap = Cutoff {
-        gap: settings[asked + 4].to_bits(),
+        gap: asks[asked + 4].to_bits(),
         id: u32::MAX,
     };
-    earlier(last, by_gap)
+    earlier(&last, &by_gap)
 }
 
 /// Whichever comes first.
 #[cube]
-fn earlier(a: Cutoff, b: Cutoff) -> Cutoff {
+fn earlier(a: &Cutoff, b: &Cutoff) -> Cutoff {
     let is_first = a.gap < b.gap || (a.gap == b.gap && a.id < b.id);
     Cutoff {
         gap: select(is_first, a.gap, b.gap),
@@ -376,7 +384,7 @@ fn earlier(a: Cutoff, b: Cutoff) -> Cutoff {
 fn reach(
     logits: &[f32],
     row: &Row,
-    last: Cutoff,
+    last: &Cutoff,
     bound: f32,
     is_wanted: bool,
     scratch: &mut [f32],
@@ -398,7 +406,7 @@ fn reach(
                     }
                     #[unroll]
                     for pivot in 0..PIVOTS {
-                        if place < gap + (comptime!(pivot as u32 + 1) << shift) {
+                        if place < gap + (1u32 << shift) * comptime!(pivot as u32 + 1) {
                             sums[pivot] += amount;
                         }
                     }
@@ -419,7 +427,7 @@ fn reach(
         #[unroll]
         for pivot in 0..PIVOTS {
             if !is_wanted || falls_short(sums[pivot], bound, kind) {
-                gap = start + (comptime!(pivot as u32 + 1) << shift);
+                gap = start + (1u32 << shift) * comptime!(pivot as u32 + 1);
                 before = sums[pivot];
             }
         }
@@ -441,7 +449,7 @@ fn reach(
 fn id_of_rank(
     logits: &[f32],
     row: &Row,
-    last: Cutoff,
+    last: &Cutoff,
     gap: u32,
     rank: f32,
     scratch: &mut [f32],
@@ -458,7 +466,7 @@ fn id_of_rank(
                 if place == gap && is_left(place, id as u32, last) {
                     #[unroll]
                     for pivot in 0..PIVOTS {
-                        if (id as u32) < chosen + (comptime!(pivot as u32 + 1) << shift) {
+                        if (id as u32) < chosen + (1u32 << shift) * comptime!(pivot as u32 + 1) {
                             sums[pivot] += 1.0_f32;
                         }
                     }
@@ -473,7 +481,7 @@ fn id_of_rank(
             #[unroll]
             for pivot in 0..PIVOTS {
                 if sums[pivot] < rank {
-                    chosen = start + (comptime!(pivot as u32 + 1) << shift);
+                    chosen = start + (1u32 << shift) * comptime!(pivot as u32 + 1);
                 }
             }
         }
@@ -528,7 +536,7 @@ fn gap_bits(logits: &[f32], row: &Row, id: usize) -> u32 {
 
 /// Whether a token comes no later than the last one.
 #[cube]
-fn is_left(gap: u32, id: u32, last: Cutoff) -> bool {
+fn is_left(gap: u32, id: u32, last: &Cutoff) -> bool {
     gap < last.gap || (gap == last.gap && id <= last.id)
 }
 
