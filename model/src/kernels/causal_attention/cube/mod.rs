@@ -96,7 +96,7 @@ impl SlotRows {
 fn row_reach(heads: &CubeTensor) -> Option<usize> {
     let [_, _, num_heads, head_dim] = heads.shape().dims();
     let width = num_heads * head_dim;
-    let [row, slot, head, number] = *heads.meta.strides() else {
+    let [row, slot, head, number] = **heads.meta.strides() else {
         return None;
     };
     let is_run = [slot, head, number] == [width, head_dim, 1] && row.is_multiple_of(width);
