@@ -16,7 +16,7 @@ use crate::sample::LogitsNotFinite;
 
 /// A row's token and what was asked about it.
 #[derive(Debug)]
-struct Token {
+struct Next {
     token_id: u32,
     logprobs: Option<TokenLogprobs>,
     score: Option<TokenScore>,
@@ -141,7 +141,7 @@ impl Row {
         }
     }
 
-    fn remember(&mut self, chosen: ChosenToken) -> Token {
+    fn remember(&mut self, chosen: ChosenToken) -> Next {
         let token_id = chosen.token_id;
         self.sampler.remember(token_id);
         let logprobs = |logprob| TokenLogprobs {
@@ -149,7 +149,7 @@ impl Row {
             logprob,
             top: Vec::new(),
         };
-        Token {
+        Next {
             token_id,
             logprobs: chosen.logprob.map(logprobs),
             score: chosen.score,
@@ -161,7 +161,7 @@ impl Row {
         &mut self,
         logits: &mut [f32],
         adjust: &mut Adjust<'_>,
-    ) -> Result<Token, LogitsNotFinite> {
+    ) -> Result<Next, LogitsNotFinite> {
         let is_reported = self.num_top_logprobs.is_some() || self.score_temperature.is_some();
         let original = if is_reported {
             logits.to_vec()
@@ -174,7 +174,7 @@ impl Row {
         let token_id = self.sampler.sample(logits)?;
         let logprobs = |num_top| TokenLogprobs::of(&original, token_id, num_top);
         let score = |temperature| TokenScore::of(&original, token_id, temperature);
-        Ok(Token {
+        Ok(Next {
             token_id,
             logprobs: self.num_top_logprobs.map(logprobs),
             score: self.score_temperature.map(score),
@@ -184,10 +184,10 @@ impl Row {
     /// Reports the next token; whether the request has ended.
     fn tell(
         &mut self,
-        token: Result<Token, LogitsNotFinite>,
+        token: Result<Next, LogitsNotFinite>,
         events: &mut Vec<(RequestId, Event)>,
     ) -> bool {
-        let Token {
+        let Next {
             token_id,
             logprobs,
             score,
