@@ -212,7 +212,7 @@ struct Row {
 }
 
 /// The last token of those that are left, in their order.
-#[derive(CubeType, Clone, Copy)]
+#[derive(CubeType)]
 struct Cutoff {
     gap: u32,
     id: u32,
@@ -413,14 +413,9 @@ fn reach(
             }
         }
         sum_over_cube(&mut sums, scratch);
-        if comptime!(kind != Bound::Tokens) {
-            if digit == 0 {
-                // No gap has its highest bit: the middle pivot is beyond all of them.
-                bound *= sums[PIVOTS / 2];
-                if comptime!(kind == Bound::Beyond) {
-                    bound = min(bound, below(sums[PIVOTS / 2]));
-                }
-            }
+        if digit == 0 {
+            // No gap has its highest bit: the middle pivot is beyond all of them.
+            bound = bound_within(sums[PIVOTS / 2], bound, kind);
         }
         let start = gap;
         #[unroll]
@@ -440,6 +435,20 @@ fn reach(
     }
     let id = id_of_rank(logits, row, last, gap, rank, scratch);
     Cutoff { gap, id }
+}
+
+/// A share of the whole weight as a sum; a number of tokens stays as it is.
+#[cube]
+fn bound_within(whole: f32, bound: f32, #[comptime] kind: Bound) -> f32 {
+    let mut within = bound;
+    if comptime!(kind != Bound::Tokens) {
+        within *= whole;
+    }
+    if comptime!(kind == Bound::Beyond) {
+        // A product that is rounded up to the whole would be exceeded by no token.
+        within = min(within, below(whole));
+    }
+    within
 }
 
 /// The id of the `rank`-th token, from 1, of those with this gap, up to `last`; the last of them where
