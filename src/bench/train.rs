@@ -55,7 +55,7 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         let mut speeds = Vec::new();
         for _ in 0..args.steps {
             let start = Instant::now();
-            let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})?
+            let step = SummedStep::new(&mut stage, &[&model], &train, &stop, |_, _| {})?
                 .context("a benchmark is never asked to stop")?;
             let tokens = step.tokens as f64;
             model = step.apply(model, &mut optimizer, 1e-4, 1.0);

@@ -26,5 +26,7 @@ mod pipeline;
 mod prepare;
 mod readme;
 mod recipe;
+#[cfg(feature = "remote")]
+mod remote;
 mod serve;
 mod server;

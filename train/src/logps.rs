@@ -68,7 +68,7 @@ mod tests {
             let logps = hidden_logps(&model, hidden.clone(), labels);
             let loss =
                 head_cross_entropy(&model, hidden.clone(), Tensor::from_data([3_i32], &device));
-            read_scalars(vec![logps, loss])
+            read_scalars(vec![logps, loss]).unwrap()
         };
         let plain = value();
         let rounded = model.training_pass().in_precision(Precision::Bf16, value);

@@ -134,6 +134,10 @@ impl Optimizer {
     /// Gradients are multiplied by `grad_scale` on the way: the trainer sums losses over
     /// micro-batches, so dividing by the number of trained tokens and clipping are one
     /// multiplication.
+    ///
+    /// # Panics
+    ///
+    /// When the model has no parameters.
     pub fn step<M: Module>(
         &mut self,
         model: M,
@@ -141,8 +145,35 @@ impl Optimizer {
         lr: f64,
         grad_scale: f64,
     ) -> M {
-        self.num_updates += 1;
         let (grads, directions) = muon_directions(self, &model, grads, grad_scale);
+        let devices = model.devices();
+        let device = devices.first().expect("a model has parameters");
+        let scale = Tensor::from_floats([grad_scale as f32], &device.clone().inner()); // [1]
+        self.update(model, grads, directions, lr, scale)
+    }
+
+    /// The same by a scale that the host does not know, `[1]`; a negative one leaves the model as it is,
+    /// though the update is counted. AdamW alone can do that.
+    pub(crate) fn step_unread<M: Module>(
+        &mut self,
+        model: M,
+        grads: GradientsParams,
+        lr: f64,
+        grad_scale: Tensor<1>,
+    ) -> M {
+        debug_assert_eq!(self.config.kind, OptimizerKind::AdamW);
+        self.update(model, grads, BTreeMap::new(), lr, grad_scale)
+    }
+
+    fn update<M: Module>(
+        &mut self,
+        model: M,
+        grads: GradientsParams,
+        directions: BTreeMap<String, MuonDirection>,
+        lr: f64,
+        grad_scale: Tensor<1>,
+    ) -> M {
+        self.num_updates += 1;
         let mut update = Update {
             optimizer: self,
             grads,
@@ -172,7 +203,8 @@ struct Update<'a> {
     optimizer: &'a mut Optimizer,
     grads: GradientsParams,
     lr: f64,
-    grad_scale: f64,
+    /// `[1]`, on the parameters' device.
+    grad_scale: Tensor<1>,
     path: Vec<String>,
     directions: BTreeMap<String, MuonDirection>,
 }
@@ -228,7 +260,6 @@ impl Update<'_> {
         let [beta_1, beta_2] = config.betas;
         let num_updates = self.optimizer.num_updates as f64;
         let step = AdamWStep {
-            grad_scale: self.grad_scale,
             beta_1,
             beta_2,
             keep,
@@ -241,7 +272,8 @@ impl Update<'_> {
             moment_1,
             moment_2,
         };
-        let updated = adamw(tensors, grad.reshape([num_elements]), step);
+        let scale = self.grad_scale.clone();
+        let updated = adamw(tensors, grad.reshape([num_elements]), scale, step);
         let state = ParamState::AdamW {
             moment_1: updated.moment_1,
             moment_2: updated.moment_2,
@@ -346,7 +378,7 @@ mod tests {
     #[test]
     fn the_norm_covers_all_parameters() {
         let model = linear([[0.0, 0.0], [0.0, 0.0]], [1.0, 2.0]);
-        let norm = global_grad_norm(&model, &mut grads(&model, 1.0));
+        let norm = global_grad_norm(&model, &mut grads(&model, 1.0)).unwrap();
         let bias = 16.0 + 64.0;
         let weight =
             (1.5f64 * 2.0).powi(2) + (1.5f64 * 4.0).powi(2) + 2.0f64.powi(2) + 4.0f64.powi(2);

@@ -13,6 +13,7 @@ use model::CausalLm;
 use model::generate::GenerateError;
 use serde_json::Value;
 
+use crate::device_error::DeviceError;
 use crate::loss::{BatchTensors, head_cross_entropy, routed_hidden};
 use crate::recompute::recomputing_gradients;
 use crate::reward::RewardError;
@@ -37,6 +38,9 @@ pub enum StageError {
     /// An answer of the model has no reward.
     #[error(transparent)]
     Reward(#[from] RewardError),
+    /// A device gave no result.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The batches asked for by `train.dump_curve_inputs` cannot be written.
     #[error("the batches for train.dump_curve_inputs cannot be written")]
     CurveInputs(#[source] io::Error),

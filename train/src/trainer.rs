@@ -12,13 +12,15 @@ use model::workers::on_worker;
 use crate::checkpoint::{self, TrainState};
 use crate::config::LoopConfig;
 use crate::examiner::Examiner;
+use crate::guard::SkipReason;
 use crate::optimizer::Optimizer;
+use crate::replicas::Replicas;
 use crate::report::{ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport};
 use crate::routing::loads_by_layer;
 use crate::run_folder::RunFolder;
 use crate::schedule::Schedule;
-use crate::stage::Stage;
-use crate::step::SummedStep;
+use crate::stage::{Metrics, Stage, StageError};
+use crate::step::{SummedStep, UnreadNumbers, UnreadStep};
 use crate::validate::HeldOutLoss;
 
 pub use crate::loop_end::{End, LoopEnd, LoopError};
@@ -29,6 +31,7 @@ pub struct Trainer<S: Stage> {
     // Taken out only while the optimizer replaces it: a second handle would forbid updates in
     // place.
     model: Option<CausalLm>,
+    replicas: Replicas,
     optimizer: Optimizer,
     schedule: Schedule,
     end: End,
@@ -40,8 +43,12 @@ pub struct Trainer<S: Stage> {
     stop: Arc<AtomicBool>,
     last_validation: Option<HeldOutLoss>,
     validated_step: Option<usize>,
-    last_loss: Option<f64>,
-    last_experts: Option<ExpertsReport>,
+    last_report: Option<StepReport>,
+    reads_late: bool,
+    /// Steps whose numbers are not read yet.
+    unread: Vec<(StepReport, UnreadNumbers)>,
+    /// When the first of them began.
+    unread_since: Instant,
     secs_before: f64,
     started: Instant,
     last_saved: Instant,
@@ -54,6 +61,8 @@ pub struct TrainerParts<S: Stage> {
     pub stage: S,
     /// Weights to start from.
     pub model: CausalLm,
+    /// The model on the devices that share its steps.
+    pub replicas: Replicas,
     /// Update rule and its memory.
     pub optimizer: Optimizer,
     /// Learning rate over the run.
@@ -72,6 +81,9 @@ pub struct TrainerParts<S: Stage> {
     pub examiner: Option<(Examiner, Arc<Tokenizer>)>,
     /// Set from outside to end the run after saving.
     pub stop: Arc<AtomicBool>,
+    /// Whether losses are read every `report.log_every` steps only, so that a graphics card need not
+    /// wait for the host after each. Needs AdamW and a model without experts.
+    pub reads_late: bool,
 }
 
 impl<S: Stage> Trainer<S> {
@@ -81,6 +93,7 @@ impl<S: Stage> Trainer<S> {
         Self {
             stage: parts.stage,
             model: Some(parts.model),
+            replicas: parts.replicas,
             optimizer: parts.optimizer,
             schedule: parts.schedule,
             end: parts.end,
@@ -93,8 +106,10 @@ impl<S: Stage> Trainer<S> {
             stop: parts.stop,
             last_validation: None,
             validated_step: None,
-            last_loss: None,
-            last_experts: None,
+            last_report: None,
+            reads_late: parts.reads_late,
+            unread: Vec::new(),
+            unread_since: now,
             started: now,
             last_saved: now,
             has_stepped: false,
@@ -118,19 +133,136 @@ impl<S: Stage> Trainer<S> {
     fn run_here(&mut self) -> Result<LoopEnd, LoopError> {
         checkpoint::prune(self.run.path(), self.config.checkpoint.keep_last)?;
         while !self.is_over() {
-            let Some(report) = self.train_step()? else {
+            if !self.train_step()? {
                 return self.stop_here();
-            };
-            self.reporter.record_step(&report);
-            self.note_first_step(&report);
-            if let Some(experts) = self.last_experts.take() {
-                self.reporter.record_experts(&experts);
             }
             self.look_and_save()?;
         }
         self.look_at_the_end()?;
         self.save()?;
         Ok(LoopEnd::Completed)
+    }
+
+    /// Takes one optimizer step; false when a stop was requested before it was complete.
+    ///
+    /// # Errors
+    ///
+    /// When data cannot be read, a device fails or too many steps in a row are skipped.
+    pub fn train_step(&mut self) -> Result<bool, LoopError> {
+        let started = Instant::now();
+        let lr = self.schedule.lr_at(self.position());
+        let model = here(self.model.as_ref());
+        let (stage, stop, reporter) = (&mut self.stage, &self.stop, &self.reporter);
+        let models = self.replicas.beside(model);
+        let step = UnreadStep::new(stage, &models, &self.config.train, stop, |done, total| {
+            reporter.show_rollout(done, total);
+        })?;
+        // What a stop interrupts is dropped: the checkpoint goes on from the step's beginning.
+        let Some(step) = step else {
+            return Ok(false);
+        };
+        let mut report = self.begin_report(&step, lr);
+        if self.reads_late && step.supervised > 0 {
+            if self.unread.is_empty() {
+                self.unread_since = started;
+            }
+            let numbers = self.apply_unread(step, lr);
+            self.unread.push((report, numbers));
+            self.count_step();
+            // The first step takes longest, and its time is told.
+            if !self.has_stepped || self.unread.len() as u64 >= self.config.report.log_every {
+                self.read_steps()?;
+            }
+            return Ok(true);
+        }
+        self.read_steps()?;
+        let step = step.read(here(self.model.as_ref()));
+        let step = step.map_err(StageError::from)?;
+        (report.loss, report.grad_norm) = (step.loss(), step.grad_norm());
+        report.metrics = step.metrics();
+        let experts = ExpertsReport::new(report.step, report.supervised, &step.routing);
+        self.apply_or_skip(step, lr)?;
+        self.count_step();
+        report.skipped = self.state.skipped.total as u64;
+        report.secs = started.elapsed().as_secs_f64();
+        self.record(report);
+        if let Some(experts) = experts {
+            self.reporter.record_experts(&experts);
+        }
+        Ok(true)
+    }
+
+    /// What is known of a step before its numbers are read.
+    fn begin_report(&mut self, step: &UnreadStep, lr: f64) -> StepReport {
+        let (tokens, supervised) = (step.tokens as u64, step.supervised as u64);
+        self.state.step += 1;
+        self.state.tokens += tokens;
+        self.state.supervised += supervised;
+        StepReport {
+            step: self.state.step as u64,
+            total_steps: match self.end {
+                End::Step(step) => Some(step as u64),
+                End::Secs(_) => None,
+            },
+            epoch: self.stage.epoch(),
+            loss: f64::NAN,
+            lr,
+            grad_norm: f64::NAN,
+            tokens,
+            supervised,
+            total_tokens: self.state.tokens,
+            secs: 0.0,
+            data_wait_secs: step.data_wait_secs,
+            skipped: 0,
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Notes where a resumed run would go on after the step.
+    fn count_step(&mut self) {
+        self.state.num_updates = self.optimizer.num_updates;
+        self.state.cursor = self.stage.cursor();
+        self.state.elapsed_secs = self.elapsed_secs();
+    }
+
+    fn apply_unread(&mut self, step: UnreadStep, lr: f64) -> UnreadNumbers {
+        let model = taken(self.model.take());
+        let max_grad_norm = self.config.optimizer.max_grad_norm;
+        let (model, numbers) = step.apply(model, &mut self.optimizer, lr, max_grad_norm);
+        self.replicas.follow(&model);
+        self.model = Some(model);
+        numbers
+    }
+
+    /// Reads and reports the steps that were not read yet; their time is shared by tokens.
+    ///
+    /// A step that turns out to have been skipped was counted as an update meanwhile, which the bias
+    /// correction of those after it saw.
+    fn read_steps(&mut self) -> Result<(), LoopError> {
+        let (reports, numbers): (Vec<_>, Vec<_>) = self.unread.drain(..).unzip();
+        let numbers = UnreadNumbers::read(&numbers).map_err(StageError::from)?;
+        let secs = self.unread_since.elapsed().as_secs_f64();
+        let tokens: u64 = reports.iter().map(|report| report.tokens).sum();
+        for (mut report, numbers) in reports.into_iter().zip(numbers) {
+            (report.loss, report.grad_norm) = (numbers.loss, numbers.grad_norm);
+            report.secs = secs * report.tokens as f64 / tokens as f64;
+            if let Some(reason) = numbers.skip_reason {
+                self.optimizer.num_updates -= 1;
+                self.skip(report.step as usize, reason)?;
+            } else {
+                self.state.skipped.applied();
+            }
+            report.skipped = self.state.skipped.total as u64;
+            self.record(report);
+        }
+        self.state.num_updates = self.optimizer.num_updates;
+        Ok(())
+    }
+
+    fn record(&mut self, report: StepReport) {
+        self.reporter.record_step(&report);
+        self.note_first_step(&report);
+        self.last_report = Some(report);
     }
 
     /// Says what a graphics card spends once per process, so that nobody takes it for its speed.
@@ -146,57 +278,6 @@ impl<S: Stage> Trainer<S> {
         self.reporter.note(report.step, &text);
     }
 
-    /// Takes one optimizer step; `None` when a stop was requested before it was complete.
-    ///
-    /// # Errors
-    ///
-    /// When data cannot be read or too many steps in a row are skipped.
-    pub fn train_step(&mut self) -> Result<Option<StepReport>, LoopError> {
-        let started = Instant::now();
-        let lr = self.schedule.lr_at(self.position());
-        let model = here(self.model.as_ref());
-        let (stage, stop, reporter) = (&mut self.stage, &self.stop, &self.reporter);
-        let summed = SummedStep::new(stage, model, &self.config.train, stop, |done, total| {
-            reporter.show_rollout(done, total);
-        })?;
-        // What a stop interrupts is dropped: the checkpoint goes on from the step's beginning.
-        let Some(summed) = summed else {
-            return Ok(None);
-        };
-        let (tokens, supervised) = (summed.tokens as u64, summed.supervised as u64);
-        let (loss, grad_norm) = (summed.loss(), summed.grad_norm());
-        let data_wait_secs = summed.data_wait_secs;
-        let metrics = summed.metrics();
-        let experts = ExpertsReport::new(self.state.step as u64 + 1, supervised, &summed.routing);
-        self.apply_or_skip(summed, lr)?;
-        self.last_experts = experts;
-
-        self.last_loss = Some(loss);
-        self.state.tokens += tokens;
-        self.state.supervised += supervised;
-        self.state.num_updates = self.optimizer.num_updates;
-        self.state.cursor = self.stage.cursor();
-        self.state.elapsed_secs = self.elapsed_secs();
-        Ok(Some(StepReport {
-            step: self.state.step as u64,
-            total_steps: match self.end {
-                End::Step(step) => Some(step as u64),
-                End::Secs(_) => None,
-            },
-            epoch: self.stage.epoch(),
-            loss,
-            lr,
-            grad_norm,
-            tokens,
-            supervised,
-            total_tokens: self.state.tokens,
-            secs: started.elapsed().as_secs_f64(),
-            data_wait_secs,
-            skipped: self.state.skipped.total as u64,
-            metrics,
-        }))
-    }
-
     /// Counters so far.
     pub fn state(&self) -> &TrainState {
         &self.state
@@ -207,9 +288,9 @@ impl<S: Stage> Trainer<S> {
         here(self.model.as_ref())
     }
 
-    /// Mean loss of the last step that this process took, in nats per token.
-    pub fn last_loss(&self) -> Option<f64> {
-        self.last_loss
+    /// The last step of this process whose numbers are read.
+    pub fn last_report(&self) -> Option<&StepReport> {
+        self.last_report.as_ref()
     }
 
     /// The last validation of this process.
@@ -224,23 +305,25 @@ impl<S: Stage> Trainer<S> {
     }
 
     fn apply_or_skip(&mut self, summed: SummedStep, lr: f64) -> Result<(), LoopError> {
-        self.state.step += 1;
-        let step = self.state.step;
         if let Some(reason) = summed.skip_reason() {
-            self.reporter
-                .note(step as u64, &format!("step {step} is skipped: {reason}"));
-            self.state
-                .skipped
-                .skipped(step, reason, self.config.guard.max_skipped_steps)?;
-        } else {
-            let model = taken(self.model.take());
-            let max_grad_norm = self.config.optimizer.max_grad_norm;
-            let loads = loads_by_layer(&summed.routing);
-            let model = summed.apply(model, &mut self.optimizer, lr, max_grad_norm);
-            self.model = Some(model.with_moved_biases(&loads, self.config.router.bias_rate));
-            self.state.skipped.applied();
+            return self.skip(self.state.step, reason);
         }
+        let model = taken(self.model.take());
+        let max_grad_norm = self.config.optimizer.max_grad_norm;
+        let loads = loads_by_layer(&summed.routing);
+        let model = summed.apply(model, &mut self.optimizer, lr, max_grad_norm);
+        let model = model.with_moved_biases(&loads, self.config.router.bias_rate);
+        self.replicas.follow(&model);
+        self.model = Some(model);
+        self.state.skipped.applied();
         Ok(())
+    }
+
+    fn skip(&mut self, step: usize, reason: SkipReason) -> Result<(), LoopError> {
+        self.reporter
+            .note(step as u64, &format!("step {step} is skipped: {reason}"));
+        let allowed = self.config.guard.max_skipped_steps;
+        Ok(self.state.skipped.skipped(step, reason, allowed)?)
     }
 
     /// Validates, samples and saves where the present step is one to do so.
@@ -249,7 +332,17 @@ impl<S: Stage> Trainer<S> {
             return Ok(());
         }
         let step = self.state.step;
-        let mut must_save = is_due(step, self.config.checkpoint.every_steps);
+        let every_secs = self.config.checkpoint.every_minutes * 60.0;
+        let mut must_save = is_due(step, self.config.checkpoint.every_steps)
+            || every_secs > 0.0 && self.last_saved.elapsed().as_secs_f64() >= every_secs;
+        let looks = [
+            self.config.validation.every_steps,
+            self.config.samples.every_steps,
+            self.config.exam.every_steps,
+        ];
+        if must_save || looks.into_iter().any(|every| is_due(step, every)) {
+            self.read_steps()?;
+        }
         if is_due(step, self.config.validation.every_steps) {
             must_save |= self.validate()? && self.config.checkpoint.keep_best;
             if self.has_stalled() {
@@ -264,8 +357,6 @@ impl<S: Stage> Trainer<S> {
         if is_due(step, self.config.exam.every_steps) {
             self.examine();
         }
-        let every_secs = self.config.checkpoint.every_minutes * 60.0;
-        must_save |= every_secs > 0.0 && self.last_saved.elapsed().as_secs_f64() >= every_secs;
         if must_save {
             self.save()?;
         }
@@ -273,6 +364,7 @@ impl<S: Stage> Trainer<S> {
     }
 
     fn look_at_the_end(&mut self) -> Result<(), LoopError> {
+        self.read_steps()?;
         if self.validated_step != Some(self.state.step) {
             self.validate()?;
         }
@@ -338,6 +430,7 @@ impl<S: Stage> Trainer<S> {
     }
 
     fn stop_here(&mut self) -> Result<LoopEnd, LoopError> {
+        self.read_steps()?;
         self.save()?;
         let step = self.state.step;
         self.reporter.note(

@@ -92,7 +92,8 @@ pub struct TrainSection {
     /// Length of the run: a number and "epochs", "steps", "tokens" or "minutes", such as "300
     /// steps".
     pub length: Length,
-    /// Sequences per forward and backward pass, at least 1; memory grows with it.
+    /// Sequences per forward and backward pass, at least 1; memory grows with it. "auto" joins
+    /// grad_accumulation_steps passes of one sequence into the fewest that fit into the memory.
     pub micro_batch_size: usize,
     /// Forward and backward passes per optimizer step, at least 1; the result is that of one larger
     /// batch.

@@ -81,12 +81,15 @@ impl Stage for DistillStage {
         let (logits, routings) = routed_logits_of_slots(model, &batch, &slots); // [S, V]
         model.training_pass().end();
         let temperature = self.teacher.temperature;
-        let divergence = if let Some(likeliest) = self.teacher.likeliest(&batch) {
-            divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
-        } else {
-            let teacher = Tensor::from_inner(self.teacher.logits(&batch, &slots)); // [S, V]
-            divergence(teacher, logits.clone(), temperature)
-        }; // [1]
+        let divergence =
+            if let Some(likeliest) = self.teacher.likeliest(&batch, &device.clone().inner()) {
+                divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
+            } else {
+                let teacher = self.teacher.logits(&batch, &slots); // [S, V]
+                // The teacher stands on the first device only.
+                let teacher = Tensor::from_inner(teacher.to_device(&device.clone().inner()));
+                divergence(teacher, logits.clone(), temperature)
+            }; // [1]
         let labels = Tensor::from_ints(labels.as_slice(), &device); // [S]
         let loss = distill_loss(logits, labels, divergence, self.alpha, temperature); // [1]
         let (added, routing) = match self.inner.router_terms(model, &batch) {
