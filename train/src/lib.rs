@@ -17,6 +17,7 @@ pub mod logps;
 mod loop_end;
 pub mod lora_sft;
 pub mod loss;
+pub mod loss_scale;
 pub mod loyalty;
 pub mod memory;
 mod muon;

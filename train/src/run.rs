@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::prelude::*;
-use burn::tensor::FloatDType;
 use dataset::say;
 use model::CausalLm;
 use model::lora::save_adapter;
@@ -149,8 +148,10 @@ fn list(differences: &[FieldDifference]) -> String {
 }
 
 fn check_precision(precision: Precision, device: &Device) -> Result<(), ConfigError> {
-    if precision == Precision::Bf16 && !device.supports_dtype(FloatDType::BF16) {
-        let expected = "f32, since the device does not compute in bf16";
+    if let Some(dtype) = precision.rounded_type()
+        && !device.supports_dtype(dtype)
+    {
+        let expected = format!("f32, since the device does not compute in {precision}");
         return Err(ConfigError::field("train.precision", precision, expected));
     }
     Ok(())

@@ -30,7 +30,9 @@ pub struct SummedStep {
     pub data_wait_secs: f64,
     loss_sum: f64,
     norm_of_sum: f64,
+    /// Times `loss_scale`.
     grads: GradientsParams,
+    loss_scale: f64,
     /// Work of the experts, layer by layer; nothing where there are none.
     pub routing: Vec<LayerRouting>,
     metric_sums: Metrics,
@@ -86,13 +88,15 @@ impl SummedStep {
             }
         }
         let mut grads = sum.grads();
+        let loss_scale = f64::from(model.training_pass().loss_scale());
         Ok(Some(Self {
             tokens,
             supervised,
             data_wait_secs,
             loss_sum: read_scalars(losses).iter().sum(),
-            norm_of_sum: global_grad_norm(model, &mut grads),
+            norm_of_sum: global_grad_norm(model, &mut grads) / loss_scale,
             grads,
+            loss_scale,
             routing,
             metric_sums,
         }))
@@ -101,18 +105,19 @@ impl SummedStep {
     /// The summed gradients of all parameters that have one, in the order of the model's fields.
     pub fn gradients_of(&self, model: &CausalLm) -> Vec<f32> {
         struct Reader<'a> {
-            grads: &'a GradientsParams,
+            step: &'a SummedStep,
             values: Vec<f32>,
         }
         impl ModuleVisitor for Reader<'_> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if let Some(grad) = self.grads.get::<D>(param.id) {
+                if let Some(grad) = self.step.grads.get::<D>(param.id) {
+                    let grad = grad.div_scalar(self.step.loss_scale);
                     self.values.extend(grad.into_data().iter::<f32>());
                 }
             }
         }
         let mut reader = Reader {
-            grads: &self.grads,
+            step: self,
             values: Vec::new(),
         };
         model.visit(&mut reader);
@@ -151,6 +156,7 @@ impl SummedStep {
     ) -> CausalLm {
         // PyTorch's clip_grad_norm_ adds the same small number.
         let clip = (max_grad_norm / (self.grad_norm() + 1e-6)).min(1.0);
-        optimizer.step(model, self.grads, lr, clip / self.supervised as f64)
+        let grad_scale = clip / (self.supervised as f64 * self.loss_scale);
+        optimizer.step(model, self.grads, lr, grad_scale)
     }
 }

@@ -1,5 +1,6 @@
 //! The one training loop: micro-batches to steps, steps to checkpoints, reports on the way.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -12,6 +13,8 @@ use model::workers::on_worker;
 use crate::checkpoint::{self, TrainState};
 use crate::config::LoopConfig;
 use crate::examiner::Examiner;
+use crate::guard::SkipReason;
+use crate::loss_scale::LossScale;
 use crate::optimizer::Optimizer;
 use crate::report::{ExpertsReport, Reporter, SampleReport, StepReport, ValidationReport};
 use crate::routing::loads_by_layer;
@@ -78,6 +81,9 @@ impl<S: Stage> Trainer<S> {
     /// A trainer that goes on from the state it is given.
     pub fn new(parts: TrainerParts<S>) -> Self {
         let now = Instant::now();
+        let mut state = parts.state;
+        let initial_scale = LossScale::of(parts.config.train.precision);
+        state.loss_scale = state.loss_scale.or(initial_scale);
         Self {
             stage: parts.stage,
             model: Some(parts.model),
@@ -85,8 +91,8 @@ impl<S: Stage> Trainer<S> {
             schedule: parts.schedule,
             end: parts.end,
             config: parts.config,
-            secs_before: parts.state.elapsed_secs,
-            state: parts.state,
+            secs_before: state.elapsed_secs,
+            state,
             run: parts.run,
             reporter: parts.reporter,
             examiner: parts.examiner,
@@ -155,6 +161,8 @@ impl<S: Stage> Trainer<S> {
         let started = Instant::now();
         let lr = self.schedule.lr_at(self.position());
         let model = here(self.model.as_ref());
+        let scale = self.state.loss_scale.as_ref().map(|scaled| scaled.scale);
+        model.training_pass().set_loss_scale(scale.unwrap_or(1.0));
         let (stage, stop, reporter) = (&mut self.stage, &self.stop, &self.reporter);
         let summed = SummedStep::new(stage, model, &self.config.train, stop, |done, total| {
             reporter.show_rollout(done, total);
@@ -166,7 +174,8 @@ impl<S: Stage> Trainer<S> {
         let (tokens, supervised) = (summed.tokens as u64, summed.supervised as u64);
         let (loss, grad_norm) = (summed.loss(), summed.grad_norm());
         let data_wait_secs = summed.data_wait_secs;
-        let metrics = summed.metrics();
+        let mut metrics = summed.metrics();
+        metrics.extend(scale.map(|scale| ("loss_scale", f64::from(scale))));
         let experts = ExpertsReport::new(self.state.step as u64 + 1, supervised, &summed.routing);
         self.apply_or_skip(summed, lr)?;
         self.last_experts = experts;
@@ -225,13 +234,8 @@ impl<S: Stage> Trainer<S> {
 
     fn apply_or_skip(&mut self, summed: SummedStep, lr: f64) -> Result<(), LoopError> {
         self.state.step += 1;
-        let step = self.state.step;
         if let Some(reason) = summed.skip_reason() {
-            self.reporter
-                .note(step as u64, &format!("step {step} is skipped: {reason}"));
-            self.state
-                .skipped
-                .skipped(step, reason, self.config.guard.max_skipped_steps)?;
+            self.skip(reason)?;
         } else {
             let model = taken(self.model.take());
             let max_grad_norm = self.config.optimizer.max_grad_norm;
@@ -239,6 +243,27 @@ impl<S: Stage> Trainer<S> {
             let model = summed.apply(model, &mut self.optimizer, lr, max_grad_norm);
             self.model = Some(model.with_moved_biases(&loads, self.config.router.bias_rate));
             self.state.skipped.applied();
+            if let Some(loss_scale) = &mut self.state.loss_scale {
+                loss_scale.applied();
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, reason: SkipReason) -> Result<(), LoopError> {
+        let step = self.state.step;
+        let mut text = format!("step {step} is skipped: {reason}");
+        let mut is_for_scale = false;
+        if let Some(loss_scale) = &mut self.state.loss_scale {
+            is_for_scale = loss_scale.skipped(reason);
+            let _ = write!(text, "; the loss scale is {}", loss_scale.scale);
+        }
+        self.reporter.note(step as u64, &text);
+        if is_for_scale {
+            self.state.skipped.skipped_for_scale();
+        } else {
+            let allowed = self.config.guard.max_skipped_steps;
+            self.state.skipped.skipped(step, reason, allowed)?;
         }
         Ok(())
     }
