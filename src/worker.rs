@@ -3,9 +3,7 @@
 //! A worker computes what it is sent, operation by operation, and knows nothing of models. The operations
 //! that are fused elsewhere are composed of Burn's own here. Traffic is not encrypted.
 
-use std::env;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 /// Environment variable with the secret that a worker and its clients share.
@@ -35,7 +33,12 @@ pub struct WorkerArgs {
 /// # Errors
 ///
 /// A variable that is empty or no text.
+#[cfg(feature = "remote")]
 pub(crate) fn token() -> Result<Option<String>> {
+    use std::env;
+
+    use anyhow::{Context, ensure};
+
     match env::var(TOKEN) {
         Ok(token) => {
             ensure!(!token.is_empty(), "{TOKEN} is empty, expected a secret");
@@ -55,6 +58,7 @@ pub(crate) fn token() -> Result<Option<String>> {
 pub fn run(args: &WorkerArgs) -> Result<()> {
     use std::net::TcpListener;
 
+    use anyhow::Context;
     use burn::server::{RemoteServer, TokenAuthorizer, WebSocketTransport};
     use dataset::say;
 

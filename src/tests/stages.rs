@@ -13,6 +13,7 @@ mod convert;
 mod data;
 mod eval;
 mod experts;
+mod fit;
 mod fixture;
 #[expect(dead_code, reason = "its faults are for the tests of downloads")]
 #[path = "../../dataset/tests/prepare/server.rs"]

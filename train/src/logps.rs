@@ -54,7 +54,7 @@ mod tests {
 
     const DEBUG: &str = include_str!("../../configs/model/debug.json");
 
-    /// The head takes part in the pass's precision: by half a unit in bf16's last place at most.
+    /// The head takes part in the pass's precision: by half a unit in the last place at most.
     #[test]
     fn the_heads_product_is_rounded_too() {
         let config: ModelConfig = serde_json::from_str(DEBUG).unwrap();
@@ -71,13 +71,15 @@ mod tests {
             read_scalars(vec![logps, loss]).unwrap()
         };
         let plain = value();
-        let rounded = model.training_pass().in_precision(Precision::Bf16, value);
-        for (plain, rounded) in plain.iter().zip(rounded) {
-            let difference = (plain - rounded).abs();
-            assert!(
-                difference > 0.0 && difference < 1e-2,
-                "{plain} and {rounded}"
-            );
+        for precision in [Precision::Bf16, Precision::F16] {
+            let rounded = model.training_pass().in_precision(precision, value);
+            for (plain, rounded) in plain.iter().zip(rounded) {
+                let difference = (plain - rounded).abs();
+                assert!(
+                    difference > 0.0 && difference < 1e-2,
+                    "{plain} and {rounded} in {precision}"
+                );
+            }
         }
     }
 

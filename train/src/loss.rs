@@ -91,7 +91,7 @@ pub(crate) fn routed_hidden(
 /// - `hidden`: `[B, T, D]`
 /// - `labels`: `[B * T]`
 /// - returns: `[1]`
-pub(crate) fn head_cross_entropy(
+pub fn head_cross_entropy(
     model: &CausalLm,
     hidden: Tensor<3>,
     labels: Tensor<1, Int>,

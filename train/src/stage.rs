@@ -65,7 +65,7 @@ pub(crate) fn add_metrics(sums: &mut Metrics, batch: Metrics) {
 pub struct SummedGradients {
     /// Summed loss, `[1]`, outside autodiff.
     pub loss: Tensor<1>,
-    /// Gradients of the sum, and of what routers add to it.
+    /// Gradients of the sum, and of what routers add to it, times the pass's loss scale.
     pub grads: GradientsParams,
     /// Work of the experts, layer by layer; nothing where there are none.
     pub routing: Vec<LayerRouting>,
@@ -147,6 +147,12 @@ pub trait Stage: Send {
     fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError>;
 }
 
+/// Gradients of a loss, times the pass's loss scale.
+pub(crate) fn scaled_gradients(model: &CausalLm, loss: Tensor<1>) -> GradientsParams {
+    let scaled = model.training_pass().scaled(loss); // [1]
+    GradientsParams::from_grads(scaled.backward(), model)
+}
+
 /// Summed cross entropy of a batch of tokens, and its gradients with what routers add to it.
 ///
 /// `recomputes` keeps each layer's input only and runs the layer again in the backward pass.
@@ -182,10 +188,9 @@ pub fn gradients_of_hidden(
         Some(added) => loss.clone() + added,
         None => loss.clone(),
     }; // [1]
-    let grads = GradientsParams::from_grads(total.backward(), model);
     SummedGradients {
         loss: loss.inner(),
-        grads,
+        grads: scaled_gradients(model, total),
         routing,
         metrics: Metrics::new(),
     }

@@ -34,7 +34,9 @@ pub struct SummedStep {
     pub routing: Vec<LayerRouting>,
     loss_sum: f64,
     norm_of_sum: f64,
+    /// Times `loss_scale`.
     grads: GradientsParams,
+    loss_scale: f64,
     metric_sums: Metrics,
 }
 
@@ -63,18 +65,19 @@ impl SummedStep {
     /// The summed gradients of all parameters that have one, in the order of the model's fields.
     pub fn gradients_of(&self, model: &CausalLm) -> Vec<f32> {
         struct Reader<'a> {
-            grads: &'a GradientsParams,
+            step: &'a SummedStep,
             values: Vec<f32>,
         }
         impl ModuleVisitor for Reader<'_> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if let Some(grad) = self.grads.get::<D>(param.id) {
+                if let Some(grad) = self.step.grads.get::<D>(param.id) {
+                    let grad = grad.div_scalar(self.step.loss_scale);
                     self.values.extend(grad.into_data().iter::<f32>());
                 }
             }
         }
         let mut reader = Reader {
-            grads: &self.grads,
+            step: self,
             values: Vec::new(),
         };
         model.visit(&mut reader);
@@ -113,7 +116,8 @@ impl SummedStep {
     ) -> CausalLm {
         // PyTorch's clip_grad_norm_ adds the same small number.
         let clip = (max_grad_norm / (self.grad_norm() + 1e-6)).min(1.0);
-        optimizer.step(model, self.grads, lr, clip / self.supervised as f64)
+        let grad_scale = clip / (self.supervised as f64 * self.loss_scale);
+        optimizer.step(model, self.grads, lr, grad_scale)
     }
 }
 
@@ -191,14 +195,16 @@ impl UnreadStep {
     ///
     /// When a device fails.
     pub(crate) fn read(mut self, model: &CausalLm) -> Result<SummedStep, DeviceError> {
+        let loss_scale = f64::from(model.training_pass().loss_scale());
         Ok(SummedStep {
             tokens: self.tokens,
             supervised: self.supervised,
             data_wait_secs: self.data_wait_secs,
             routing: self.routing,
             loss_sum: read_scalars(self.losses)?.iter().sum(),
-            norm_of_sum: global_grad_norm(model, &mut self.grads)?,
+            norm_of_sum: global_grad_norm(model, &mut self.grads)? / loss_scale,
             grads: self.grads,
+            loss_scale,
             metric_sums: self.metric_sums,
         })
     }
@@ -208,7 +214,7 @@ impl UnreadStep {
     ///
     /// # Panics
     ///
-    /// When nothing is supervised.
+    /// When nothing is supervised. In f16 the host must know each step's numbers, for the loss scale.
     pub(crate) fn apply(
         self,
         model: CausalLm,

@@ -4,7 +4,6 @@
 mod check;
 
 mod adamw;
-mod bf16;
 #[cfg(feature = "cube")]
 mod card;
 mod causal_attention;
@@ -13,4 +12,5 @@ mod linear;
 mod linear_cross_entropy;
 mod rms_norm;
 mod rotary;
+mod rounded;
 mod swiglu;

@@ -2,7 +2,6 @@
 //!
 //! Axis letters: `B` batch, `T` positions, `D` hidden size, `S` trained tokens, `V` vocabulary.
 
-use burn::optim::GradientsParams;
 use burn::prelude::*;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use model::CausalLm;
@@ -12,7 +11,7 @@ use serde_json::Value;
 use super::loss::{distill_loss, divergence, divergence_of_likeliest};
 use super::teacher::Teacher;
 use crate::loss::to_device;
-use crate::stage::{Metrics, Stage, StageError, SummedGradients};
+use crate::stage::{Metrics, Stage, StageError, SummedGradients, scaled_gradients};
 use crate::token_stage::TokenStage;
 use crate::validate::HeldOutLoss;
 
@@ -101,10 +100,9 @@ impl Stage for DistillStage {
             Some(added) => loss.clone() + added.mul_scalar(self.alpha),
             None => loss.clone(),
         }; // [1]
-        let grads = GradientsParams::from_grads(total.backward(), model);
         SummedGradients {
             loss: loss.inner(),
-            grads,
+            grads: scaled_gradients(model, total),
             routing,
             metrics: Metrics::new(),
         }

@@ -8,7 +8,7 @@ use train::replicas::Replicas;
 use train::trainer::{End, LoopEnd, Trainer, TrainerParts};
 
 use crate::synthetic::{Mishap, SyntheticStage, experts_config, model_config};
-use crate::{NUM_STEPS, parts, step};
+use crate::{NUM_STEPS, loop_config, parts, step};
 
 /// Sums of the same terms in another order.
 const TOLERANCE: f64 = 1e-5;
@@ -20,7 +20,13 @@ fn shared_by(
     run: &Path,
     stage: SyntheticStage,
 ) -> Trainer<SyntheticStage> {
-    let parts = parts(model_config, run, stage, End::Step(NUM_STEPS));
+    let parts = parts(
+        loop_config(2),
+        model_config,
+        run,
+        stage,
+        End::Step(NUM_STEPS),
+    );
     let others = vec![Device::flex(); num_devices - 1];
     Trainer::new(TrainerParts {
         replicas: Replicas::new(&parts.model, &others),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use train::trainer::{End, LoopEnd, Trainer, TrainerParts};
 
 use crate::synthetic::{Mishap, SyntheticStage, model_config};
-use crate::{NUM_STEPS, parts, weights_of};
+use crate::{NUM_STEPS, loop_config, parts, weights_of};
 
 /// The norm is summed in f32, and the gradients' scale follows from it.
 const TOLERANCE: f64 = 1e-5;
@@ -16,11 +16,12 @@ const TOLERANCE: f64 = 1e-5;
 fn run_to_end(run: &Path, mishap: Mishap, reads_late: bool) -> (Vec<Value>, Vec<f32>) {
     let mut stage = SyntheticStage::new(2);
     stage.mishap = mishap;
-    let mut parts = parts(&model_config(), run, stage, End::Step(NUM_STEPS));
-    // Due at steps 1 (the first), 3 and 6 of themselves; checkpoints and validations come between.
-    parts.config.report.log_every = 3;
-    parts.config.checkpoint.every_steps = 4;
-    parts.config.validation.every_steps = 0;
+    let mut config = loop_config(2);
+    // Read after the first step, before the checkpoint of step 4, and at the end.
+    config.report.log_every = 4;
+    config.checkpoint.every_steps = 4;
+    config.validation.every_steps = 0;
+    let parts = parts(config, &model_config(), run, stage, End::Step(NUM_STEPS));
     let mut trainer = Trainer::new(TrainerParts {
         reads_late,
         ..parts
@@ -98,7 +99,8 @@ fn a_resumed_run_that_reads_late_is_the_same_bit_for_bit() {
     let run = tempfile::tempdir().unwrap();
     let mut stage = SyntheticStage::new(2);
     stage.mishap = Mishap::StopAtBatch(8);
-    let parts = parts(&model_config(), run.path(), stage, End::Step(NUM_STEPS));
+    let end = End::Step(NUM_STEPS);
+    let parts = parts(loop_config(2), &model_config(), run.path(), stage, end);
     let mut first = Trainer::new(TrainerParts {
         reads_late: true,
         ..parts

@@ -3,6 +3,7 @@
 
 mod devices;
 mod experts;
+mod f16;
 mod late;
 mod packing;
 mod synthetic;
@@ -18,6 +19,7 @@ use serde_json::json;
 use synthetic::{Mishap, SyntheticStage, experts_config, model_config};
 use train::checkpoint::{self, TrainState};
 use train::config::{Length, LoopConfig, PretrainConfig, TrainSection};
+use train::loss_scale::LossScale;
 use train::optimizer::{Optimizer, OptimizerConfig};
 use train::replicas::Replicas;
 use train::report::{ReportConfig, Reporter, StepReport};
@@ -62,17 +64,17 @@ fn trainer_of(
     stage: SyntheticStage,
     end: End,
 ) -> Trainer<SyntheticStage> {
-    Trainer::new(parts(model_config, run, stage, end))
+    Trainer::new(parts(loop_config(2), model_config, run, stage, end))
 }
 
-/// What such a trainer is made of.
+/// What a trainer with a config of the loop is made of.
 fn parts(
+    config: LoopConfig,
     model_config: &ModelConfig,
     run: &Path,
     mut stage: SyntheticStage,
     end: End,
 ) -> TrainerParts<SyntheticStage> {
-    let config = loop_config(2);
     let stop = stage.stop.clone();
     let run = RunFolder::open(run, IfExists::Resume).unwrap();
     let mut model = CausalLm::new(model_config, 1, &device());
@@ -329,32 +331,41 @@ fn last_losses(precision: Precision, seed: u64) -> f64 {
         precision,
         ..TrainSection::default()
     };
+    let mut loss_scale = LossScale::of(precision);
     let mut losses = Vec::new();
     for _ in 0..STEPS {
+        let scale = loss_scale.as_ref().map_or(1.0, |scaled| scaled.scale);
+        model.training_pass().set_loss_scale(scale);
         let step = SummedStep::new(&mut stage, &[&model], &train, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         losses.push(step.loss());
-        model = step.apply(model, &mut optimizer, 3e-3, 1.0);
+        if let Some(reason) = step.skip_reason() {
+            loss_scale.as_mut().unwrap().skipped(reason);
+        } else {
+            model = step.apply(model, &mut optimizer, 3e-3, 1.0);
+        }
     }
     losses[STEPS - LAST..].iter().sum::<f64>() / LAST as f64
 }
 
 /// Rounding operands moves the loss by less than another seed does; both learn.
 #[test]
-fn bf16_learns_what_f32_learns() {
+fn rounded_operands_learn_what_f32_learns() {
     let plain = last_losses(Precision::F32, 1);
-    let rounded = last_losses(Precision::Bf16, 1);
     let other_seeds = [2, 3, 4].map(|seed| (last_losses(Precision::F32, seed) - plain).abs());
     let noise = other_seeds.iter().copied().fold(0.0, f64::max);
     assert!(plain < 1.5, "f32 learns: a mean loss of {plain}");
-    assert!(
-        (rounded - plain).abs() < noise,
-        "bf16 ends at {rounded}, f32 at {plain}, other seeds up to {noise} away"
-    );
-    assert_ne!(
-        plain.to_bits(),
-        rounded.to_bits(),
-        "bf16 must differ from f32"
-    );
+    for precision in [Precision::Bf16, Precision::F16] {
+        let rounded = last_losses(precision, 1);
+        assert!(
+            (rounded - plain).abs() < noise,
+            "{precision} ends at {rounded}, f32 at {plain}, other seeds up to {noise} away"
+        );
+        assert_ne!(
+            plain.to_bits(),
+            rounded.to_bits(),
+            "{precision} must differ from f32"
+        );
+    }
 }
