@@ -83,7 +83,7 @@ mod tests {
     fn values() -> Vec<f32> {
         let half_crates = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32());
         let around = half_crates.flat_map(|value| {
-            let next = f16::from_bits(f16::from_f32(value).to_bits() + 1).to_f32();
+            let next = f16::from_bits(f16::from_f32(value).to_bits().wrapping_add(1)).to_f32();
             let halfway = f32::midpoint(value, next);
             let bits = halfway.to_bits();
             let beside = [bits.wrapping_sub(1), bits, bits.wrapping_add(1)];
