@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
+use burn::tensor::Device;
 use clap::Args;
+
+use crate::device::{pick_device, pick_devices};
 
 /// The command line of a training stage.
 #[derive(Debug, Clone, Args)]
@@ -29,12 +33,48 @@ pub struct StageArgs {
     /// Print the resolved config, with a sentence above every field, and stop
     #[arg(long)]
     pub print_config: bool,
-    /// Where to run: auto, cpu, cuda:N or wgpu:N
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// Where to train.
+    #[command(flatten)]
+    pub devices: TrainingDevices,
     /// Seed of the run, short for --set train.seed=SEED
     #[arg(long)]
     pub seed: Option<u64>,
+}
+
+/// Where a stage trains: one device, or several that share every step.
+#[derive(Debug, Clone, Args)]
+pub struct TrainingDevices {
+    /// Where to run: auto, cpu, cuda:N, wgpu:N or remote:HOST:PORT
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Devices that share the micro-batches of every step, e.g. cuda:0,cuda:1; remote:HOST:PORT is
+    /// every device of a `kindling worker`
+    #[arg(
+        long,
+        value_name = "DEVICE,DEVICE",
+        value_delimiter = ',',
+        conflicts_with = "device"
+    )]
+    pub devices: Vec<String>,
+}
+
+impl TrainingDevices {
+    /// The devices, the one that holds what is saved first.
+    ///
+    /// # Errors
+    ///
+    /// What [`pick_device`] and [`pick_devices`] say.
+    pub fn pick(&self) -> Result<Vec<Device>> {
+        if self.devices.is_empty() {
+            return Ok(vec![pick_device(&self.device)?]);
+        }
+        pick_devices(&self.devices)
+    }
+
+    /// The first device, as it was named.
+    pub fn first_name(&self) -> &str {
+        self.devices.first().unwrap_or(&self.device)
+    }
 }
 
 impl StageArgs {

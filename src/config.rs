@@ -13,9 +13,7 @@ use toml::{Table, Value};
 /// An unreadable file, TOML that does not parse, an unknown key (with the nearest known one), a
 /// missing key or a value of the wrong type; each names the file and line or the override.
 pub fn load_config<T: DeserializeOwned>(path: &Path, overrides: &[String]) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("config {} cannot be read", path.display()))?;
-    parse_config(&text, &path.display().to_string(), overrides)
+    parse_config(&read(path)?, &path.display().to_string(), overrides)
 }
 
 /// [`load_config`] on a text; `name` stands for the file in messages.
@@ -28,12 +26,7 @@ pub fn parse_config<T: DeserializeOwned>(
     name: &str,
     overrides: &[String],
 ) -> Result<T> {
-    let mut table: Table = text
-        .parse()
-        .map_err(|error| anyhow!("{name}:{}", describe(&error, text)))?;
-    for setting in overrides {
-        apply_override(&mut table, setting)?;
-    }
+    let table = overridden(text, name, overrides)?;
     let Err(error) = T::deserialize(Value::Table(table.clone())) else {
         return T::deserialize(Value::Table(table)).map_err(Into::into);
     };
@@ -49,6 +42,40 @@ pub fn parse_config<T: DeserializeOwned>(
             with_suggestion(error.message())
         ),
     }
+}
+
+/// The value of one field, such as `train.seed`, before its type is looked at.
+///
+/// # Errors
+///
+/// An unreadable file, or TOML that does not parse.
+pub(crate) fn value_of(path: &Path, overrides: &[String], key: &str) -> Result<Option<Value>> {
+    let text = read(path)?;
+    let table = overridden(&text, &path.display().to_string(), overrides)?;
+    let mut value = Value::Table(table);
+    for part in key.split('.') {
+        let Some(inner) = value.get(part) else {
+            return Ok(None);
+        };
+        value = inner.clone();
+    }
+    Ok(Some(value))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("config {} cannot be read", path.display()))
+}
+
+/// What a text says, with the overrides applied.
+fn overridden(text: &str, name: &str, overrides: &[String]) -> Result<Table> {
+    let mut table: Table = text
+        .parse()
+        .map_err(|error| anyhow!("{name}:{}", describe(&error, text)))?;
+    for setting in overrides {
+        apply_override(&mut table, setting)?;
+    }
+    Ok(table)
 }
 
 /// A path as a TOML string, whatever characters it has.

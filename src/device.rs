@@ -1,10 +1,10 @@
 //! The device a command runs on: the only file that knows which backends are compiled in.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use model::kernels::cards::share_one_stream;
 
-/// The device that `--device` names: `auto`, `cpu`, `cuda:N` or `wgpu:N`.
+/// The device that `--device` names: `auto`, `cpu`, `cuda:N`, `wgpu:N` or `remote:HOST:PORT`.
 ///
 /// `auto` takes the first CUDA device, else the first graphics card, else the CPU, of those this
 /// binary was built for and the machine has; a software driver is no graphics card.
@@ -14,6 +14,9 @@ use model::kernels::cards::share_one_stream;
 /// A name of another form, a backend that is not compiled in, or a device that is not there; the
 /// message lists the devices that are.
 pub fn pick_device(spec: &str) -> Result<Device> {
+    if let Some(address) = spec.strip_prefix("remote:") {
+        return Ok(remote_devices("--device", address)?.remove(0));
+    }
     let (kind, index) = match spec.split_once(':') {
         Some((kind, index)) => {
             let index: usize = index.parse().with_context(|| {
@@ -31,8 +34,61 @@ pub fn pick_device(spec: &str) -> Result<Device> {
             let found = devices.into_iter().nth(index);
             found.with_context(|| unavailable(spec))
         }
-        _ => bail!("--device {spec}: expected auto, cpu, cuda:N or wgpu:N"),
+        _ => bail!("--device {spec}: expected auto, cpu, cuda:N, wgpu:N or remote:HOST:PORT"),
     }
+}
+
+/// The devices that `--devices` names, each once; `remote:HOST:PORT` names all of that worker's.
+///
+/// # Errors
+///
+/// What [`pick_device`] says of one of them, or a device that is named twice.
+pub fn pick_devices(specs: &[String]) -> Result<Vec<Device>> {
+    let mut devices = Vec::new();
+    for spec in specs {
+        let found = match spec.strip_prefix("remote:") {
+            Some(address) => remote_devices("--devices", address)?,
+            None => vec![pick_device(spec)?],
+        };
+        for device in found {
+            ensure!(
+                !devices.contains(&device),
+                "--devices: {spec} is named twice, expected every device once"
+            );
+            devices.push(device);
+        }
+    }
+    Ok(devices)
+}
+
+/// The devices of the worker that listens at `HOST:PORT`.
+#[cfg(feature = "remote")]
+fn remote_devices(flag: &str, address: &str) -> Result<Vec<Device>> {
+    use burn::remote::RemoteHost;
+
+    let is_address = address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    ensure!(
+        is_address,
+        "{flag} remote:{address}: expected remote:HOST:PORT, e.g. remote:127.0.0.1:3000"
+    );
+    let mut host = RemoteHost::websocket(&format!("ws://{address}"));
+    if let Some(token) = crate::worker::token()? {
+        host = host.with_credential(token.as_str());
+    }
+    let devices = host
+        .devices()
+        .with_context(|| format!("{flag} remote:{address}: no worker to be used"))?;
+    Ok(devices.into_vec())
+}
+
+#[cfg(not(feature = "remote"))]
+fn remote_devices(flag: &str, address: &str) -> Result<Vec<Device>> {
+    bail!(
+        "{flag} remote:{address}: this binary is built without remote devices (cargo build \
+         --release --features remote)"
+    )
 }
 
 /// Every device this binary can use on this machine, by the names `--device` takes.
@@ -127,7 +183,8 @@ mod tests {
     #[test]
     fn a_misspelt_device_is_an_error_that_says_the_forms() {
         let error = pick_device("gpu").unwrap_err().to_string();
-        assert_eq!(error, "--device gpu: expected auto, cpu, cuda:N or wgpu:N");
+        let forms = "auto, cpu, cuda:N, wgpu:N or remote:HOST:PORT";
+        assert_eq!(error, format!("--device gpu: expected {forms}"));
         let error = pick_device("cuda:one").unwrap_err().to_string();
         assert!(error.contains("`one` is not a device number"), "{error}");
     }

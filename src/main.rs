@@ -21,6 +21,7 @@ use kindling::stage::{
     DISTILL, DPO, FULL_SFT, GRPO, LORA_SFT, LOYALTY, PRETRAIN, REWARD_MODEL, STORM,
 };
 use kindling::tokenizer_stage::{self, TokenizerArgs};
+use kindling::worker::{self, WorkerArgs};
 
 /// Train tiny language models from nothing.
 #[derive(Debug, Parser)]
@@ -79,6 +80,8 @@ enum Command {
     Magpie(MagpieCommand),
     /// Ask what to prepare or train, print the commands, and run them if told to
     Launch(LaunchArgs),
+    /// Lend this machine's devices to runs on other machines
+    Worker(WorkerArgs),
     /// Measure training and decoding speed, alone or beside PyTorch and llama.cpp
     Bench(BenchArgs),
 }
@@ -116,6 +119,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Data(command) => data::run(command),
         Command::Magpie(command) => magpie::run(command),
         Command::Launch(args) => launch::run(args),
+        Command::Worker(args) => worker::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
 }

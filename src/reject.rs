@@ -64,6 +64,7 @@ pub fn run(args: &RejectArgs) -> Result<ExitCode> {
         },
         examiner: None,
         device: pick_device(&args.device)?,
+        other_devices: Vec::new(),
         stop: stop_on_signal()?,
     };
     if keep_best(&config, &options)?.is_none() {

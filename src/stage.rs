@@ -16,9 +16,8 @@ use train::run::{Outcome, RunOptions, RunSummary, TrainError};
 use train::run_folder::IfExists;
 
 use crate::args::StageArgs;
-use crate::config::load_config;
-use crate::device::pick_device;
 use crate::examiner::examiner;
+use crate::fit::{Place, load_fitting};
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::stdout::{self, out};
 
@@ -128,7 +127,12 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
     pub fn run(&self, args: &StageArgs) -> Result<ExitCode> {
         let default_path = PathBuf::from(format!("configs/{}.toml", self.name));
         let path = args.config.as_ref().unwrap_or(&default_path);
-        let config: C = load_config(path, &args.all_overrides())?;
+        let out_dir = args.out.clone().unwrap_or_else(|| run_folder(path));
+        let place = Place {
+            devices: &args.devices,
+            resumed: args.resume.then_some(&out_dir),
+        };
+        let config: C = load_fitting(path, &args.all_overrides(), place, self.plan)?;
         if args.print_config {
             stdout::print(format_args!(
                 "{}",
@@ -140,11 +144,13 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
             stdout::print(format_args!("{}", (self.plan)(&config)?))?;
             return Ok(ExitCode::SUCCESS);
         }
+        let mut devices = args.devices.pick()?.into_iter();
         let options = RunOptions {
-            out_dir: args.out.clone().unwrap_or_else(|| run_folder(path)),
+            device: devices.next().context("a run has a device")?,
+            other_devices: devices.collect(),
+            out_dir,
             if_exists: if_exists(args),
             examiner: None,
-            device: pick_device(&args.device)?,
             stop: stop_on_signal()?,
         };
         Ok(match self.train(&config, options)? {

@@ -2,11 +2,11 @@
 """PyTorch peer for the side-by-side training and decoding benchmarks.
 
 The same decoder as a model folder's config.json describes (pre-norm, RMSNorm, RoPE, GQA, SwiGLU, tied head), written with the
-fastest calls stock PyTorch offers: F.rms_norm, scaled_dot_product_attention, fused AdamW, autocast, torch.compile.
+fastest calls stock PyTorch offers: F.rms_norm, scaled_dot_product_attention, fused AdamW, autocast with its GradScaler, torch.compile.
 Prints one JSON line per run.
 
-    python3 torch_peer.py train  --config v1-26m.json --batch 4 --seq 512 --steps 8 --dtype f32|bf16 [--compile]
-    python3 torch_peer.py decode --config v1-26m.json --batch 1 --prompt 32 --new 128 --dtype f32|bf16
+    python3 torch_peer.py train  --config v1-26m.json --batch 4 --seq 512 --steps 8 --dtype f32|bf16|f16 [--compile]
+    python3 torch_peer.py decode --config v1-26m.json --batch 1 --prompt 32 --new 128 --dtype f32|bf16|f16
 
 Decoding is what a plain PyTorch user has: eager, with a growing cache. Needs: pip install torch numpy
 """
@@ -134,7 +134,7 @@ def main():
     ap.add_argument("--steps", type=int, default=8)
     ap.add_argument("--prompt", type=int, default=32)
     ap.add_argument("--new", type=int, default=128)
-    ap.add_argument("--dtype", default="f32", choices=["f32", "bf16"])
+    ap.add_argument("--dtype", default="f32", choices=["f32", "bf16", "f16"])
     ap.add_argument("--compile", action="store_true")
     ap.add_argument("--device", default="cpu")
     ap.add_argument("--threads", type=int, default=0)
@@ -145,10 +145,12 @@ def main():
     c = shape_of(a.config)
     model = Decoder(c, a.device).to(a.device)
     sync = torch.cuda.synchronize if a.device == "cuda" else (lambda: None)
-    amp = lambda: torch.autocast(a.device, torch.bfloat16, enabled=a.dtype == "bf16")
+    half = torch.float16 if a.dtype == "f16" else torch.bfloat16
+    amp = lambda: torch.autocast(a.device, half, enabled=a.dtype != "f32")
     params = sum(p.numel() for p in model.parameters())
     if a.what == "train":
         opt = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
+        scaler = torch.amp.GradScaler(a.device, enabled=a.dtype == "f16")
         run = torch.compile(model) if a.compile else model
         times = []
         for _ in range(a.steps):
@@ -157,9 +159,10 @@ def main():
             with amp():
                 logits = run(ids[:, :-1])
             loss = F.cross_entropy(logits.float().view(-1, c["vocab"]), ids[:, 1:].reshape(-1))
-            loss.backward()
+            scaler.scale(loss).backward()
+            scaler.unscale_(opt)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            opt.step(); opt.zero_grad(set_to_none=True)
+            scaler.step(opt); scaler.update(); opt.zero_grad(set_to_none=True)
             sync(); times.append(time.perf_counter() - t)
         best, median = min(times), statistics.median(times[len(times) // 2 :])
         tokens = a.batch * a.seq

@@ -213,7 +213,7 @@ impl CausalLm {
     }
 
     /// Switches the adapters' dropout and the routers' noise on and off, and says in which
-    /// precision products are computed.
+    /// precision products are computed and by what losses are scaled.
     pub fn training_pass(&self) -> &TrainingPass {
         &self.training_pass
     }

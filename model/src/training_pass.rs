@@ -1,8 +1,8 @@
-//! The forward pass of training that is under way: what is drawn in it follows from its number, and
-//! its products may be computed in fewer bits.
+//! The forward pass of training that is under way: what is drawn in it follows from its number, its
+//! products may be computed in fewer bits, and its loss may be scaled for that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use burn::prelude::*;
 
@@ -12,11 +12,24 @@ use crate::precision::Precision;
 #[derive(Debug, Clone, Default)]
 pub struct TrainingPass(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Zero while nothing is drawn.
     number: AtomicU64,
-    is_bf16: AtomicBool,
+    /// A [`Precision`] as a number.
+    precision: AtomicU8,
+    /// Bits of an f32.
+    loss_scale: AtomicU32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            number: AtomicU64::new(0),
+            precision: AtomicU8::new(Precision::F32 as u8),
+            loss_scale: AtomicU32::new(1.0_f32.to_bits()),
+        }
+    }
 }
 
 impl TrainingPass {
@@ -37,20 +50,41 @@ impl TrainingPass {
 
     /// Does `work` with the model's products in this precision; before and after they are in f32.
     pub fn in_precision<R>(&self, precision: Precision, work: impl FnOnce() -> R) -> R {
-        let is_bf16 = precision == Precision::Bf16;
-        self.0.is_bf16.store(is_bf16, Ordering::Relaxed);
+        self.0.precision.store(precision as u8, Ordering::Relaxed);
         let result = work();
-        self.0.is_bf16.store(false, Ordering::Relaxed);
+        self.0
+            .precision
+            .store(Precision::F32 as u8, Ordering::Relaxed);
         result
     }
 
     /// The precision of products.
     pub(crate) fn precision(&self) -> Precision {
-        if self.0.is_bf16.load(Ordering::Relaxed) {
-            Precision::Bf16
-        } else {
-            Precision::F32
+        let number = self.0.precision.load(Ordering::Relaxed);
+        [Precision::Bf16, Precision::F16]
+            .into_iter()
+            .find(|precision| *precision as u8 == number)
+            .unwrap_or_default()
+    }
+
+    /// Has every loss multiplied by this before it is differentiated, so that small gradients are
+    /// not rounded to zero; 1 at first. Whoever reads the gradients divides by it.
+    pub fn set_loss_scale(&self, scale: f32) {
+        self.0.loss_scale.store(scale.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What losses are multiplied by before they are differentiated.
+    pub fn loss_scale(&self) -> f32 {
+        f32::from_bits(self.0.loss_scale.load(Ordering::Relaxed))
+    }
+
+    /// The loss as it is to be differentiated.
+    pub fn scaled(&self, loss: Tensor<1>) -> Tensor<1> {
+        let scale = self.loss_scale();
+        if scale.to_bits() == 1.0_f32.to_bits() {
+            return loss;
         }
+        loss.mul_scalar(scale)
     }
 
     /// The tensor as an operand of the pass's products.
@@ -68,10 +102,20 @@ mod tests {
     fn precision_lasts_as_long_as_the_work() {
         let pass = TrainingPass::default();
         let shared = pass.clone();
-        let within = pass.in_precision(Precision::Bf16, || shared.precision());
-        assert_eq!(
-            [within, pass.precision()],
-            [Precision::Bf16, Precision::F32]
-        );
+        for precision in [Precision::Bf16, Precision::F16] {
+            let within = pass.in_precision(precision, || shared.precision());
+            assert_eq!([within, pass.precision()], [precision, Precision::F32]);
+        }
+    }
+
+    /// By hand: 3 * 8, and nothing is done at 1.
+    #[test]
+    fn losses_are_scaled_for_all_that_share_the_pass() {
+        let pass = TrainingPass::default();
+        let loss = || Tensor::<1>::from_floats([3.0], &Device::flex());
+        let scaled = |pass: &TrainingPass| pass.scaled(loss()).into_data();
+        assert_eq!(scaled(&pass), loss().into_data());
+        pass.clone().set_loss_scale(8.0);
+        assert_eq!(scaled(&pass), (loss() * 8.0).into_data());
     }
 }

@@ -88,10 +88,10 @@ struct TrainArgs {
     /// Keep each layer's input only and run the layer again in the backward pass
     #[arg(long)]
     activation_checkpointing: bool,
-    /// What the operands of products are rounded to: f32 or bf16
+    /// What the operands of products are rounded to: f32, bf16 or f16
     #[arg(long, value_name = "TYPE", default_value_t)]
     precision: Precision,
-    /// Kinds of the PyTorch peer: f32, f32-compile, bf16, bf16-compile
+    /// Kinds of the PyTorch peer: f32, f32-compile, bf16, bf16-compile, f16, f16-compile
     #[arg(
         long,
         value_name = "KIND",

@@ -35,7 +35,9 @@ impl FromStr for Peer {
             "f32-compile" => ("f32", true),
             "bf16" => ("bf16", false),
             "bf16-compile" => ("bf16", true),
-            _ => return Err("expected f32, f32-compile, bf16 or bf16-compile".to_owned()),
+            "f16" => ("f16", false),
+            "f16-compile" => ("f16", true),
+            _ => return Err("expected f32, bf16 or f16, or one of them with -compile".to_owned()),
         };
         Ok(Self { dtype, compiled })
     }

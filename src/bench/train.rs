@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ::train::config::{RouterSection, TrainSection};
 use ::train::loss::to_device;
+use ::train::loss_scale::LossScale;
 use ::train::optimizer::{Optimizer, OptimizerConfig};
 use ::train::routing::RouterTerms;
 use ::train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
@@ -51,12 +52,22 @@ pub(super) fn measure(args: &TrainArgs, device: &Device) -> Result<Measurement> 
         precision: args.precision,
         ..TrainSection::default()
     };
+    let mut loss_scale = LossScale::of(args.precision);
     let speeds = on_worker(|| -> Result<Vec<f64>> {
         let mut speeds = Vec::new();
-        for _ in 0..args.steps {
+        while speeds.len() < args.steps {
             let start = Instant::now();
-            let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})?
+            let scale = loss_scale.as_ref().map_or(1.0, |scaled| scaled.scale);
+            model.training_pass().set_loss_scale(scale);
+            let step = SummedStep::new(&mut stage, &[&model], &train, &stop, |_, _| {})?
                 .context("a benchmark is never asked to stop")?;
+            let reason = step.skip_reason();
+            if let (Some(reason), Some(loss_scale)) = (reason, &mut loss_scale)
+                && loss_scale.skipped(reason)
+            {
+                // Without an update it is no whole step.
+                continue;
+            }
             let tokens = step.tokens as f64;
             model = step.apply(model, &mut optimizer, 1e-4, 1.0);
             model.norm.weight.val().into_data();

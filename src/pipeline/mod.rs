@@ -20,8 +20,8 @@ use train::config::{FieldDocs, RejectConfig};
 use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
+use crate::args::TrainingDevices;
 use crate::config::{load_config, toml_path};
-use crate::device::pick_device;
 use crate::eval;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::reject;
@@ -56,9 +56,9 @@ pub struct PipelineArgs {
     /// Print the stages, where each starts from and whether it is done, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Where to run: auto, cpu, cuda:N or wgpu:N
-    #[arg(long, default_value = "auto")]
-    pub device: String,
+    /// Where to train.
+    #[command(flatten)]
+    pub devices: TrainingDevices,
 }
 
 /// Runs every stage that is not done yet and prints what all of them came to.
@@ -81,8 +81,8 @@ pub fn run(args: &PipelineArgs) -> Result<ExitCode> {
         anyhow::Ok(Pipeline {
             out: out.clone(),
             overrides: &args.overrides,
-            device: pick_device(&args.device)?,
-            device_name: &args.device,
+            devices: args.devices.pick()?,
+            device_name: args.devices.first_name(),
             stop: Arc::clone(&stop),
             dry_run,
             announces,
@@ -115,7 +115,8 @@ pub fn run(args: &PipelineArgs) -> Result<ExitCode> {
 struct Pipeline<'a> {
     out: PathBuf,
     overrides: &'a [String],
-    device: Device,
+    /// The first one also answers what is asked of the models.
+    devices: Vec<Device>,
     device_name: &'a str,
     stop: Arc<AtomicBool>,
     /// Only looks at the configs.
@@ -247,7 +248,8 @@ impl Pipeline<'_> {
             out_dir: folder.to_owned(),
             if_exists: IfExists::Resume,
             examiner: None,
-            device: self.device.clone(),
+            device: self.devices[0].clone(),
+            other_devices: self.devices[1..].to_vec(),
             stop: self.stop.clone(),
         }
     }

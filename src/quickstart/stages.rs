@@ -150,6 +150,7 @@ impl Stages<'_> {
             if_exists: IfExists::Overwrite,
             examiner: None,
             device: self.device.clone(),
+            other_devices: Vec::new(),
             stop: Arc::clone(&self.stop),
         };
         match run(&config, options)? {

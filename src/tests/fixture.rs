@@ -66,12 +66,8 @@ impl Fixture {
 
     pub(crate) fn pretrain_on(&self, device: &str, run: &str, settings: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_1-pretrain"));
-        command.args([
-            "--config",
-            "configs/1-pretrain.debug.toml",
-            "--device",
-            device,
-        ]);
+        command.args(["--config", "configs/1-pretrain.debug.toml"]);
+        command.args(["--devices", device]);
         command.arg("--out").arg(self.path(run));
         let quoted = |name: &str| format!("{:?}", self.path(name).to_str().unwrap());
         let places = [

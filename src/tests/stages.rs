@@ -13,6 +13,7 @@ mod convert;
 mod data;
 mod eval;
 mod experts;
+mod fit;
 mod fixture;
 #[expect(dead_code, reason = "its faults are for the tests of downloads")]
 #[path = "../../dataset/tests/prepare/server.rs"]
@@ -26,5 +27,7 @@ mod pipeline;
 mod prepare;
 mod readme;
 mod recipe;
+#[cfg(feature = "remote")]
+mod remote;
 mod serve;
 mod server;

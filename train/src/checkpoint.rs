@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::guard::SkipCounts;
+use crate::loss_scale::LossScale;
 use crate::optimizer::Optimizer;
 use crate::run_folder::{is_leftover, sync_folder, write_atomically};
 use crate::weights::{WeightsError, hex, load_model, load_optimizer, save_model, save_optimizer};
@@ -45,6 +46,9 @@ pub struct TrainState {
     pub num_updates: u64,
     /// Steps that could not be applied.
     pub skipped: SkipCounts,
+    /// What losses are multiplied by; `None` where the precision needs no scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// Seconds of training, over all processes of the run.
     pub elapsed_secs: f64,
     /// Lowest validation loss so far, in nats per token.
@@ -75,6 +79,7 @@ impl TrainState {
             supervised: 0,
             num_updates: 0,
             skipped: SkipCounts::default(),
+            loss_scale: None,
             elapsed_secs: 0.0,
             best_loss: None,
             best_step: None,

@@ -6,6 +6,7 @@ use burn::prelude::*;
 use model::kernels::squares;
 use rayon::prelude::*;
 
+use crate::device_error::DeviceError;
 use crate::loss::read_scalars;
 
 /// Elements that are summed one after the other; sums of chunks are added in their order, whichever
@@ -14,42 +15,86 @@ use crate::loss::read_scalars;
 const CHUNK: usize = 1 << 16;
 
 /// Euclidean norm of all gradients of a model together.
-pub(crate) fn global_grad_norm<M: Module>(model: &M, grads: &mut GradientsParams) -> f64 {
-    let mut squares = SquaredNorms {
-        grads,
-        total: 0.0,
-        on_device: Vec::new(),
-    };
-    model.visit(&mut squares);
-    let on_device: f64 = read_scalars(squares.on_device).iter().sum();
-    (squares.total + on_device).sqrt()
+///
+/// # Errors
+///
+/// When the device fails.
+pub(crate) fn global_grad_norm<M: Module>(
+    model: &M,
+    grads: &mut GradientsParams,
+) -> Result<f64, DeviceError> {
+    let mut sums = SquaresOnHost { grads, total: 0.0 };
+    model.visit(&mut sums);
+    let on_host = sums.total;
+    // Reading each by itself would stop the device each time.
+    let elsewhere = squares_of(model, grads, |device| *device != Device::flex());
+    let on_device: f64 = read_scalars(elsewhere)?.iter().sum();
+    Ok((on_host + on_device).sqrt())
 }
 
-/// Walk over the model that sums each gradient's squares.
-struct SquaredNorms<'a> {
+/// The same, `[1]`, where the gradients are.
+///
+/// # Panics
+///
+/// When there are none.
+pub(crate) fn unread_grad_norm<M: Module>(model: &M, grads: &GradientsParams) -> Tensor<1> {
+    Tensor::cat(squares_of(model, grads, |_| true), 0)
+        .sum()
+        .sqrt()
+}
+
+/// Walk over the model that sums each gradient's squares, of those on the CPU.
+struct SquaresOnHost<'a> {
     grads: &'a mut GradientsParams,
     total: f64,
-    /// Sums on another device than the CPU: reading each by itself would stop the device each time.
-    on_device: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for SquaredNorms<'_> {
+impl ModuleVisitor for SquaresOnHost<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return;
         };
-        if grad.device() == Device::flex() {
+        let device = grad.device();
+        let grad = if device == Device::flex() {
             // Taken out and put back: the data of a tensor with one owner moves without a copy.
-            let device = grad.device();
             let data = grad.into_data();
             self.total += sum_of_squares(data.as_slice().expect("gradients are f32"));
-            self.grads
-                .register(param.id, Tensor::<D>::from_data(data, &device));
+            Tensor::<D>::from_data(data, &device)
         } else {
+            grad
+        };
+        self.grads.register(param.id, grad);
+    }
+}
+
+/// Squares of the gradients on the devices that count, summed as far as a device does it at once.
+fn squares_of<M: Module>(
+    model: &M,
+    grads: &GradientsParams,
+    counts: fn(&Device) -> bool,
+) -> Vec<Tensor<1>> {
+    let mut squares = SquaresOnDevice {
+        grads,
+        counts,
+        sums: Vec::new(),
+    };
+    model.visit(&mut squares);
+    squares.sums
+}
+
+struct SquaresOnDevice<'a> {
+    grads: &'a GradientsParams,
+    counts: fn(&Device) -> bool,
+    sums: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for SquaresOnDevice<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id)
+            && (self.counts)(&grad.device())
+        {
             let num_elements = grad.shape().num_elements();
-            let flat = grad.clone().reshape([num_elements]); // [n]
-            self.on_device.push(squares(flat));
-            self.grads.register(param.id, grad);
+            self.sums.push(squares(grad.reshape([num_elements])));
         }
     }
 }

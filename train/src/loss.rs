@@ -9,6 +9,7 @@ use model::experts::Routing;
 use model::kernels::linear_cross_entropy;
 use model::{CausalLm, Positions};
 
+use crate::device_error::DeviceError;
 use crate::routing::RouterTerms;
 
 /// A batch of packed rows on the device.
@@ -90,7 +91,7 @@ pub(crate) fn routed_hidden(
 /// - `hidden`: `[B, T, D]`
 /// - `labels`: `[B * T]`
 /// - returns: `[1]`
-pub(crate) fn head_cross_entropy(
+pub fn head_cross_entropy(
     model: &CausalLm,
     hidden: Tensor<3>,
     labels: Tensor<1, Int>,
@@ -101,12 +102,17 @@ pub(crate) fn head_cross_entropy(
     linear_cross_entropy(hidden, model.lm_head_weight(), labels)
 }
 
-/// Values of one-element tensors, read from the device at once.
-pub(crate) fn read_scalars(scalars: Vec<Tensor<1>>) -> Vec<f64> {
-    if scalars.is_empty() {
-        return Vec::new();
-    }
-    let data = Tensor::cat(scalars, 0).into_data(); // [scalars]
+/// Values of short tensors one after the other, read at once from the device of the first.
+///
+/// # Errors
+///
+/// When a device failed at anything that it was given to do before.
+pub(crate) fn read_scalars(scalars: Vec<Tensor<1>>) -> Result<Vec<f64>, DeviceError> {
+    let Some(device) = scalars.first().map(Tensor::device) else {
+        return Ok(Vec::new());
+    };
+    let here = scalars.into_iter().map(|scalar| scalar.to_device(&device));
+    let data = Tensor::cat(here.collect(), 0).try_into_data()?; // [scalars]
     debug_assert_eq!(data.dtype(), DType::F32);
-    data.iter::<f64>().collect()
+    Ok(data.iter::<f64>().collect())
 }

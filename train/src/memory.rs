@@ -69,14 +69,14 @@ impl MemoryEstimate {
     /// layer and all of one layer. The backward pass holds up to three tensors of the widest kind
     /// besides.
     ///
-    /// In bf16 the norms' outputs and the product are kept in half the bytes, and the attention's
+    /// In bf16 and f16 the norms' outputs and the product are kept in half the bytes, and the attention's
     /// output once more for the projection after it; what the backward pass multiplies is copied.
     pub fn new(model: &ModelConfig, inputs: MemoryInputs) -> Self {
         let num_params = model.num_params() as u64;
         let slots = (inputs.micro_batch_size * inputs.seq_len) as u64;
         let hidden = model.hidden_size as u64;
-        let is_bf16 = inputs.precision == Precision::Bf16;
-        let operand = |width: u64| if is_bf16 { width / 2 } else { width };
+        let is_rounded = inputs.precision != Precision::F32;
+        let operand = |width: u64| if is_rounded { width / 2 } else { width };
         let per_network = |width: usize| 2 * width as u64 + operand(width as u64);
         let query = (model.num_attention_heads * model.head_dim) as u64;
         let key = (model.num_key_value_heads * model.head_dim) as u64;
@@ -87,7 +87,7 @@ impl MemoryEstimate {
         } else {
             0
         };
-        let read_again = if is_bf16 { operand(query) } else { 0 };
+        let read_again = if is_rounded { operand(query) } else { 0 };
         let attention =
             2 * hidden + 2 * operand(hidden) + 2 * query + read_again + 2 * key + normed;
         let dense = attention + per_network(model.intermediate_size);
@@ -104,7 +104,7 @@ impl MemoryEstimate {
         } else {
             (layers - num_sparse) * dense + num_sparse * sparse
         };
-        let at_once = if is_bf16 { 4 } else { 3 };
+        let at_once = if is_rounded { 4 } else { 3 };
         let widest = at_once * hidden.max(widest_network(model)).max(query);
         let head = 3 * hidden;
         let activations = F32 * slots * (kept + head + widest);
@@ -291,21 +291,23 @@ mod tests {
     /// By hand: of 16 slots' thousand more of width, gate and up stay whole and their product is
     /// halved; four instead of three are differentiated at once.
     #[test]
-    fn bf16_keeps_operands_in_half_the_bytes() {
-        let activations = |intermediate_size: usize| {
+    fn rounded_operands_are_kept_in_half_the_bytes() {
+        let activations = |precision: Precision, intermediate_size: usize| {
             let mut model = preset("debug.json");
             model.num_hidden_layers = 1;
             model.intermediate_size = intermediate_size;
             let inputs = MemoryInputs {
-                precision: Precision::Bf16,
+                precision,
                 ..INPUTS
             };
             MemoryEstimate::new(&model, inputs).activations
         };
-        assert_eq!(
-            activations(3432) - activations(2432),
-            4 * 16 * (2500 + 4000)
-        );
+        for precision in [Precision::Bf16, Precision::F16] {
+            assert_eq!(
+                activations(precision, 3432) - activations(precision, 2432),
+                4 * 16 * (2500 + 4000)
+            );
+        }
     }
 
     /// By hand: `debug` has 131,456 parameters and 512 tokens; a tenth of everything is slack.

@@ -152,7 +152,7 @@ impl<O: PairObjective> Stage for PairStage<O> {
         }
         let mean = |sum: f64| sum / num_pairs as f64;
         Ok(Some(HeldOutLoss {
-            loss: mean(read_scalars(losses).iter().sum()),
+            loss: mean(read_scalars(losses)?.iter().sum()),
             bits_per_byte: None,
             metrics: sums
                 .into_iter()

@@ -18,7 +18,7 @@ use crate::stage::{Metrics, SummedGradients};
 
 /// Summed loss of a batch, made by `loss_of` from hidden states and labels, and its gradients, with layers recomputed in the backward pass.
 ///
-/// The same numbers as a plain backward pass gives.
+/// The same numbers as a plain backward pass gives, the pass's loss scale included.
 pub(crate) fn recomputing_gradients(
     model: &CausalLm,
     batch: BatchTensors,
@@ -49,7 +49,8 @@ pub(crate) fn recomputing_gradients(
     };
     let leaf = Tensor::from_inner(x).require_grad(); // [B, T, D]
     let loss = loss_of(model.norm.forward(leaf.clone()), labels); // [1]
-    let mut grads = loss.backward();
+    let pass = model.training_pass();
+    let mut grads = pass.scaled(loss.clone()).backward();
     let mut upstream = gradient_of(&leaf, &mut grads); // [B, T, D]
     collect(grads);
 
@@ -63,7 +64,7 @@ pub(crate) fn recomputing_gradients(
         if let (Some(terms), Some(routed)) = (&router, routed) {
             let (added, work) = terms.judge(model, index, &routed);
             if let Some(added) = added {
-                total = total + added;
+                total = total + pass.scaled(added);
             }
             routing.push(work);
         }

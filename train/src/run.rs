@@ -1,13 +1,12 @@
 //! A run from start to end: folder, checkpoint to go on from, loop, export. The same for every
 //! stage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use burn::prelude::*;
-use burn::tensor::FloatDType;
 use dataset::say;
 use model::CausalLm;
 use model::lora::save_adapter;
@@ -15,23 +14,24 @@ use model::precision::Precision;
 use model::training_record::TrainingRecord;
 use serde_json::Value;
 
-use crate::checkpoint::{self, CheckpointError, TrainState};
-use crate::config::{ConfigError, FieldDifference, LoopConfig, differences_that_matter};
-use crate::data::DataError;
-use crate::distill::TeacherError;
-use crate::dpo::ReferenceError;
+use crate::checkpoint::{self, TrainState};
+use crate::config::{ConfigError, LoopConfig, TrainSection, differences_that_matter};
+use crate::device_error::DeviceError;
 use crate::examiner::Examiner;
 use crate::export::{ADAPTER, ExportError, export};
-use crate::optimizer::Optimizer;
+use crate::memory::Bytes;
+use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::plan::TrainPlan;
-use crate::report::{ReportError, Reporter};
-use crate::reward::RewardError;
-use crate::run_folder::{IfExists, RunFolder, RunFolderError};
+use crate::replicas::Replicas;
+use crate::report::Reporter;
+use crate::run_folder::{IfExists, RunFolder};
 use crate::stage::{Stage, StageError};
-use crate::start::{Start, StartError};
-use crate::trainer::{LoopEnd, LoopError, Trainer, TrainerParts};
+use crate::start::Start;
+use crate::trainer::{LoopEnd, Trainer, TrainerParts};
 use crate::validate::HeldOutLoss;
 use crate::weights::fingerprint;
+
+pub use crate::run_error::TrainError;
 
 /// How a run is started, besides its config.
 #[derive(Debug, Clone)]
@@ -44,8 +44,17 @@ pub struct RunOptions {
     pub examiner: Option<Examiner>,
     /// Device to train on; autodiff is switched on where it is needed.
     pub device: Device,
+    /// Devices that share the micro-batches of every step with it.
+    pub other_devices: Vec<Device>,
     /// Set from outside to end the run after saving a checkpoint.
     pub stop: Arc<AtomicBool>,
+}
+
+impl RunOptions {
+    fn all_devices(&self) -> Vec<Device> {
+        let first = std::iter::once(&self.device);
+        first.chain(&self.other_devices).cloned().collect()
+    }
 }
 
 /// How a run ended.
@@ -83,75 +92,19 @@ pub struct RunSummary {
     pub total_secs: f64,
 }
 
-/// Why a run failed.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// A field of the config has a value that it cannot have.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The config cannot be written down.
-    #[error("the config cannot be written as TOML")]
-    Toml(#[from] toml::ser::Error),
-    /// The model or the tokenizer cannot be used.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The training data cannot be used.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// The teacher cannot be used.
-    #[error(transparent)]
-    Teacher(#[from] TeacherError),
-    /// Nothing can judge the model's answers.
-    #[error(transparent)]
-    Reward(#[from] RewardError),
-    /// What the reference answered cannot be kept.
-    #[error(transparent)]
-    Reference(#[from] ReferenceError),
-    /// The run's folder cannot be used.
-    #[error(transparent)]
-    RunFolder(#[from] RunFolderError),
-    /// The run's checkpoint cannot be read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The config is not the one that the checkpoint was made with.
-    #[error("cannot resume with another config: {}", list(differences))]
-    OtherConfig {
-        /// Fields that differ, with both values.
-        differences: Vec<FieldDifference>,
-    },
-    /// The data, the tokenizer or weights that are not trained are not those that the checkpoint
-    /// was made with.
-    #[error(
-        "cannot resume: the training data, the tokenizer or frozen weights changed since the \
-         checkpoint was saved"
-    )]
-    OtherData,
-    /// The run's reports cannot be opened.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// The place in the data cannot be found.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// The loop broke off.
-    #[error(transparent)]
-    Loop(#[from] LoopError),
-    /// The finished model cannot be written.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-}
-
-fn list(differences: &[FieldDifference]) -> String {
-    differences
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-fn check_precision(precision: Precision, device: &Device) -> Result<(), ConfigError> {
-    if precision == Precision::Bf16 && !device.supports_dtype(FloatDType::BF16) {
-        let expected = "f32, since the device does not compute in bf16";
+fn check_devices(train: &TrainSection, devices: &[Device]) -> Result<(), ConfigError> {
+    let precision = train.precision;
+    if let Some(dtype) = precision.rounded_type()
+        && !devices.iter().all(|device| device.supports_dtype(dtype))
+    {
+        let expected = format!("f32, since the device does not compute in {precision}");
         return Err(ConfigError::field("train.precision", precision, expected));
+    }
+    let (found, num_devices) = (train.grad_accumulation_steps, devices.len());
+    if !found.is_multiple_of(num_devices) {
+        let expected = format!("a multiple of {num_devices}: the devices share them equally");
+        let field = "train.grad_accumulation_steps";
+        return Err(ConfigError::field(field, found, expected));
     }
     Ok(())
 }
@@ -170,14 +123,35 @@ pub(crate) struct Prepared<S> {
 
 /// Trains a prepared stage to its end and exports the model.
 pub(crate) fn run<S: Stage>(
+    prepared: Prepared<S>,
+    options: RunOptions,
+    on_start: impl FnOnce(&mut Prepared<S>, &CausalLm, &RunFolder) -> Result<(), TrainError>,
+) -> Result<Outcome, TrainError> {
+    let estimate = Bytes(prepared.plan.memory.total());
+    let train = prepared.loop_config.train.clone();
+    let is_on_cpu = options
+        .all_devices()
+        .iter()
+        .all(|device| device.clone().inner() == Device::flex());
+    let outcome = if is_on_cpu {
+        run_prepared(prepared, options, on_start)
+    } else {
+        DeviceError::catch(|| run_prepared(prepared, options, on_start))
+            .unwrap_or_else(|error| Err(StageError::from(error).into()))
+    };
+    outcome.map_err(|error| error.explained(&train, estimate))
+}
+
+fn run_prepared<S: Stage>(
     mut prepared: Prepared<S>,
     options: RunOptions,
     on_start: impl FnOnce(&mut Prepared<S>, &CausalLm, &RunFolder) -> Result<(), TrainError>,
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
     // Whatever may be wrong with the start is found out before an earlier run is overwritten.
-    check_precision(prepared.loop_config.train.precision, &options.device)?;
-    let device = options.device.autodiff();
+    let devices = options.all_devices();
+    check_devices(&prepared.loop_config.train, &devices)?;
+    let device = options.device.clone().autodiff();
     let seed = prepared.loop_config.train.seed;
     let noise_std = prepared.loop_config.router.noise_std;
     let model = prepared.start.model(seed, &device)?;
@@ -202,18 +176,10 @@ pub(crate) fn run<S: Stage>(
         model = checkpoint::load_weights(checkpoint, &state, model, &mut optimizer, &device)?;
         prepared.stage.seek(&state.cursor)?;
     }
-    if options.if_exists == IfExists::Resume && !prepared.loop_config.report.quiet {
-        if let Some(checkpoint) = &checkpoint {
-            say!("going on from {}", checkpoint.display());
-        } else {
-            let run = folder.path().display();
-            say!("{run}: no checkpoint to go on from, beginning anew");
-        }
-    }
     folder.write("config.toml", &prepared.config_toml)?;
     folder.write("plan.txt", &prepared.plan.to_string())?;
     if !prepared.loop_config.report.quiet {
-        say!("{}", prepared.plan);
+        announce(&prepared, &options, folder.path(), checkpoint.as_deref());
     }
     let resumed_step = checkpoint.is_some().then_some(state.step as u64);
     let reporter = Reporter::new(folder.path(), &prepared.loop_config.report, resumed_step)?;
@@ -227,8 +193,13 @@ pub(crate) fn run<S: Stage>(
         knows_identities: prepared.start.knows_identities,
     };
     let start = prepared.start;
+    let reads_late = devices[0].clone().inner() != Device::flex()
+        && prepared.loop_config.optimizer.kind == OptimizerKind::AdamW
+        && start.model_config.experts.is_none()
+        && prepared.loop_config.train.precision != Precision::F16;
     let mut trainer = Trainer::new(TrainerParts {
         stage: prepared.stage,
+        replicas: Replicas::new(&model, &options.other_devices),
         model,
         optimizer,
         schedule: prepared.plan.schedule.clone(),
@@ -241,10 +212,12 @@ pub(crate) fn run<S: Stage>(
             .examiner
             .map(|examiner| (examiner, start.tokenizer.clone())),
         stop: options.stop,
+        reads_late,
     });
     let end = trainer.run()?;
     let state = trainer.state().clone();
-    let (loss, held_out) = (trainer.last_loss(), trainer.last_validation());
+    let loss = trainer.last_report().map(|report| report.loss);
+    let held_out = trainer.last_validation();
     let (folder, model) = trainer.finish();
     if end == LoopEnd::Stopped {
         let checkpoint = folder.path().join(checkpoint::folder_name(state.step));
@@ -273,11 +246,34 @@ pub(crate) fn run<S: Stage>(
     }))
 }
 
-/// Counters of a checkpoint, once it is sure that this run continues it.
-fn saved_state<S>(
-    checkpoint: &std::path::Path,
+/// Says on the terminal what is about to happen.
+fn announce<S>(
     prepared: &Prepared<S>,
-) -> Result<TrainState, TrainError> {
+    options: &RunOptions,
+    run: &Path,
+    checkpoint: Option<&Path>,
+) {
+    match (options.if_exists, checkpoint) {
+        (IfExists::Resume, Some(checkpoint)) => say!("going on from {}", checkpoint.display()),
+        (IfExists::Resume, None) => {
+            say!(
+                "{}: no checkpoint to go on from, beginning anew",
+                run.display()
+            );
+        }
+        _ => (),
+    }
+    say!("{}", prepared.plan);
+    let num_devices = 1 + options.other_devices.len();
+    if num_devices > 1 {
+        let shared = prepared.loop_config.train.grad_accumulation_steps;
+        let each = shared / num_devices;
+        say!("{num_devices} devices compute {each} of each step's {shared} micro-batches each");
+    }
+}
+
+/// Counters of a checkpoint, once it is sure that this run continues it.
+fn saved_state<S>(checkpoint: &Path, prepared: &Prepared<S>) -> Result<TrainState, TrainError> {
     let mut state = checkpoint::load_state(checkpoint)?;
     let differences = differences_that_matter(&state.config, &prepared.config_json);
     if !differences.is_empty() {

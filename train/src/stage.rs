@@ -13,6 +13,7 @@ use model::CausalLm;
 use model::generate::GenerateError;
 use serde_json::Value;
 
+use crate::device_error::DeviceError;
 use crate::loss::{BatchTensors, head_cross_entropy, routed_hidden};
 use crate::recompute::recomputing_gradients;
 use crate::reward::RewardError;
@@ -37,6 +38,9 @@ pub enum StageError {
     /// An answer of the model has no reward.
     #[error(transparent)]
     Reward(#[from] RewardError),
+    /// A device gave no result.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The batches asked for by `train.dump_curve_inputs` cannot be written.
     #[error("the batches for train.dump_curve_inputs cannot be written")]
     CurveInputs(#[source] io::Error),
@@ -61,7 +65,7 @@ pub(crate) fn add_metrics(sums: &mut Metrics, batch: Metrics) {
 pub struct SummedGradients {
     /// Summed loss, `[1]`, outside autodiff.
     pub loss: Tensor<1>,
-    /// Gradients of the sum, and of what routers add to it.
+    /// Gradients of the sum, and of what routers add to it, times the pass's loss scale.
     pub grads: GradientsParams,
     /// Work of the experts, layer by layer; nothing where there are none.
     pub routing: Vec<LayerRouting>,
@@ -143,6 +147,12 @@ pub trait Stage: Send {
     fn sample(&self, model: &CausalLm, prompt: &str) -> Result<String, StageError>;
 }
 
+/// Gradients of a loss, times the pass's loss scale.
+pub(crate) fn scaled_gradients(model: &CausalLm, loss: Tensor<1>) -> GradientsParams {
+    let scaled = model.training_pass().scaled(loss); // [1]
+    GradientsParams::from_grads(scaled.backward(), model)
+}
+
 /// Summed cross entropy of a batch of tokens, and its gradients with what routers add to it.
 ///
 /// `recomputes` keeps each layer's input only and runs the layer again in the backward pass.
@@ -178,10 +188,9 @@ pub fn gradients_of_hidden(
         Some(added) => loss.clone() + added,
         None => loss.clone(),
     }; // [1]
-    let grads = GradientsParams::from_grads(total.backward(), model);
     SummedGradients {
         loss: loss.inner(),
-        grads,
+        grads: scaled_gradients(model, total),
         routing,
         metrics: Metrics::new(),
     }

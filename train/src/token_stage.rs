@@ -175,7 +175,8 @@ impl Stage for TokenStage {
             0 => usize::MAX,
             batches => batches,
         };
-        let (nll_sum, num_supervised) = score_batches(model, held_out.batches.iter().take(most));
+        let batches = held_out.batches.iter().take(most);
+        let (nll_sum, num_supervised) = score_batches(model, batches)?;
         // Bytes are known per document; of a part, as many count as its share of the tokens.
         let share = num_supervised as f64 / held_out.num_supervised as f64;
         let num_bytes = held_out.num_bytes as f64 * share;

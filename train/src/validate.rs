@@ -4,6 +4,7 @@ use burn::module::Module;
 use dataset::batch::TokenBatch;
 use model::CausalLm;
 
+use crate::device_error::DeviceError;
 use crate::loss::{masked_cross_entropy, read_scalars, to_device};
 use crate::stage::Metrics;
 
@@ -33,10 +34,14 @@ impl HeldOutLoss {
 }
 
 /// Summed negative log-likelihood of batches, in nats, and the number of trained tokens.
+///
+/// # Errors
+///
+/// When the device fails.
 pub fn score_batches(
     model: &CausalLm,
     batches: impl IntoIterator<Item = TokenBatch>,
-) -> (f64, usize) {
+) -> Result<(f64, usize), DeviceError> {
     let model = model.valid();
     let device = model.lm_head_weight().device();
     let mut losses = Vec::new();
@@ -48,7 +53,7 @@ pub fn score_batches(
             losses.push(masked_cross_entropy(&model, to_device(&batch, &device))); // [1]
         }
     }
-    (read_scalars(losses).iter().sum(), num_supervised)
+    Ok((read_scalars(losses)?.iter().sum(), num_supervised))
 }
 
 #[cfg(test)]

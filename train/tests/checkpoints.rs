@@ -8,8 +8,10 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::prelude::*;
+use model::precision::Precision;
 use serde_json::{Value, json};
 use train::checkpoint::{self, TrainState};
+use train::loss_scale::LossScale;
 use train::optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 
 fn device() -> Device {
@@ -96,6 +98,23 @@ fn a_checkpoint_continues_bit_for_bit() {
             next(layer, &mut optimizer)
         );
     }
+}
+
+/// Checkpoints from before there was a loss scale lack the field, as those do that need none.
+#[test]
+fn a_state_without_a_loss_scale_loads() {
+    let json = serde_json::to_value(state(1)).unwrap();
+    assert_eq!(json.get("loss_scale"), None);
+    let loaded: TrainState = serde_json::from_value(json).unwrap();
+    assert_eq!(loaded, state(1));
+
+    let mut scaled = state(1);
+    scaled.loss_scale = LossScale::of(Precision::F16);
+    let json = serde_json::to_value(scaled.clone()).unwrap();
+    let expected = json!({"scale": 65536.0, "steps_since_change": 0});
+    assert_eq!(json["loss_scale"], expected);
+    let loaded: TrainState = serde_json::from_value(json).unwrap();
+    assert_eq!(loaded, scaled);
 }
 
 /// One flipped bit in any file is found before anything is used, and the file is named.

@@ -16,10 +16,11 @@ pub(crate) fn is_flex_f32<const R: usize>(x: &Tensor<R>) -> bool {
     is_f32_on(x, |device| matches!(device, DispatchDevice::Flex(_)))
 }
 
-/// Whether the fused body for the CPU can take this operand of a product: f32 or bf16 on Flex.
+/// Whether the fused body for the CPU can take this operand of a product: f32, bf16 or
+/// f16 on Flex.
 pub(crate) fn is_flex_operand<const R: usize>(x: &Tensor<R>) -> bool {
     is_on(x, |device| matches!(device, DispatchDevice::Flex(_)))
-        && matches!(x.dtype(), DType::F32 | DType::BF16)
+        && matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16)
 }
 
 /// The same elements in one row-major run; copies only when they are not.

@@ -11,7 +11,6 @@
 )]
 
 pub mod adamw;
-mod bf16;
 pub mod cards;
 pub mod causal_attention;
 pub mod choice;
@@ -24,6 +23,7 @@ pub mod linear_cross_entropy;
 mod matmul;
 pub mod rms_norm;
 pub mod rotary;
+mod rounded;
 mod simd;
 pub mod squares;
 pub mod swiglu;

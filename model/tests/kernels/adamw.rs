@@ -13,7 +13,6 @@ use crate::check::{Noise, assert_close};
 const TOLERANCE: f64 = 5e-7;
 
 const STEP: AdamWStep = AdamWStep {
-    grad_scale: 0.25,
     beta_1: 0.9,
     beta_2: 0.95,
     keep: 0.99,
@@ -34,9 +33,14 @@ fn numbers(count: usize, noise: &mut Noise) -> [Vec<f64>; 4] {
     numbers
 }
 
-type Update = fn(AdamWTensors, Tensor<1>, AdamWStep) -> AdamWTensors;
+type Update = fn(AdamWTensors, Tensor<1>, Tensor<1>, AdamWStep) -> AdamWTensors;
 
-fn updated(numbers: &[Vec<f64>; 4], update: Update, dtype: DType, device: &Device) -> Vec<f64> {
+fn updated(
+    numbers: &[Vec<f64>; 4],
+    scale: f64,
+    update: Update,
+    (dtype, device): (DType, &Device),
+) -> Vec<f64> {
     let [param, moment_1, moment_2, grad] = numbers.each_ref().map(|values| {
         let data = TensorData::new(values.clone(), [values.len()]);
         Tensor::<1>::from_data(data, (device, dtype))
@@ -48,7 +52,8 @@ fn updated(numbers: &[Vec<f64>; 4], update: Update, dtype: DType, device: &Devic
         moment_1,
         moment_2,
     };
-    let tensors = update(tensors, grad, STEP);
+    let scale = Tensor::<1>::from_data([scale], (device, dtype));
+    let tensors = update(tensors, grad, scale, STEP);
     let read = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
     assert_close(&read(held), &numbers[1], 0.0, "a moment that is held");
     [tensors.param, tensors.moment_1, tensors.moment_2]
@@ -60,9 +65,19 @@ fn assert_adamw_equals_its_reference_on(device: &Device) {
     let mut noise = Noise::new(91);
     for count in [1, 5, 1000, 40_000] {
         let numbers = numbers(count, &mut noise);
-        let expected = updated(&numbers, reference::adamw, DType::F64, &Device::flex());
-        let found = updated(&numbers, adamw, DType::F32, device);
+        let exactly = (DType::F64, &Device::flex());
+        let expected = updated(&numbers, 0.25, reference::adamw, exactly);
+        let found = updated(&numbers, 0.25, adamw, (DType::F32, device));
         assert_close(&found, &expected, TOLERANCE, &format!("{count} elements"));
+
+        // A gradient that is no number must leave no trace either.
+        let mut numbers = numbers;
+        numbers[3][0] = f64::NAN;
+        let unchanged = numbers[..3].concat();
+        let found = updated(&numbers, -1.0, adamw, (DType::F32, device));
+        assert_close(&found, &unchanged, 1e-7, "a skipped update");
+        let found = updated(&numbers, -1.0, reference::adamw, exactly);
+        assert_close(&found, &unchanged, 0.0, "a skipped update, composed");
     }
 }
 

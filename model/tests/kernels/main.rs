@@ -6,7 +6,6 @@ mod check;
 mod adamw;
 #[cfg(feature = "cube")]
 mod batch;
-mod bf16;
 #[cfg(feature = "cube")]
 mod card;
 mod causal_attention;
@@ -16,4 +15,5 @@ mod linear;
 mod linear_cross_entropy;
 mod rms_norm;
 mod rotary;
+mod rounded;
 mod swiglu;

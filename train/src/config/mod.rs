@@ -7,6 +7,7 @@ mod error;
 mod exam;
 mod grpo;
 mod length;
+mod optimizer;
 mod preference;
 mod reject;
 mod router;
@@ -21,6 +22,7 @@ pub use error::ConfigError;
 pub use exam::{ExamFolder, ExamSection, ExamStyle};
 pub use grpo::{GrpoSection, PromptDataSection, RolloutSection};
 pub use length::{Length, LengthError};
+pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use preference::{
     Divergence, DpoLoss, DpoSection, LoyaltySection, PairDataSection, RewardSection, Trained,
 };
@@ -38,7 +40,6 @@ pub use text_data::TextDataSection;
 use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::OptimizerConfig;
 use crate::report::ReportConfig;
 use crate::reward::RewardsSection;
 use crate::schedule::{ScheduleConfig, ScheduleKind};

@@ -92,14 +92,17 @@ pub struct TrainSection {
     /// Length of the run: a number and "epochs", "steps", "tokens" or "minutes", such as "300
     /// steps".
     pub length: Length,
-    /// Sequences per forward and backward pass, at least 1; memory grows with it.
+    /// Sequences per forward and backward pass, at least 1; memory grows with it. "auto" joins
+    /// grad_accumulation_steps passes of one sequence into the fewest that fit into the memory.
     pub micro_batch_size: usize,
     /// Forward and backward passes per optimizer step, at least 1; the result is that of one larger
     /// batch.
     pub grad_accumulation_steps: usize,
-    /// What the operands of matrix products are rounded to while the model learns: "f32" or "bf16".
-    /// Weights, sums and everything else stay f32. On a processor without instructions for bf16
-    /// it is a little slower.
+    /// What the operands of matrix products are rounded to while the model learns: "f32", "bf16" or
+    /// "f16". Weights, sums and everything else stay f32. In f16 losses are scaled by a factor that
+    /// starts at 65536, falls with every step whose gradients overflow (it is skipped) and grows
+    /// after 2000 others. On a processor f16 is a little slower than f32, and bf16 is where there
+    /// are no instructions for it.
     pub precision: Precision,
     /// Seed of the random weights, the order of the data, the held-out split and the samples.
     pub seed: u64,
@@ -257,7 +260,8 @@ impl CheckpointSection {
 #[serde(deny_unknown_fields, default)]
 pub struct GuardSection {
     /// Steps in a row that may be skipped for a NaN or infinite loss or gradient, or for having no
-    /// trained token; the next one ends the run.
+    /// trained token; the next one ends the run. In f16, gradients that are infinite while the loss
+    /// is scaled by more than 1 do not count.
     pub max_skipped_steps: usize,
 }
 

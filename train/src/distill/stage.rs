@@ -2,7 +2,6 @@
 //!
 //! Axis letters: `B` batch, `T` positions, `D` hidden size, `S` trained tokens, `V` vocabulary.
 
-use burn::optim::GradientsParams;
 use burn::prelude::*;
 use dataset::batch::{IGNORE_INDEX, TokenBatch};
 use model::CausalLm;
@@ -12,7 +11,7 @@ use serde_json::Value;
 use super::loss::{distill_loss, divergence, divergence_of_likeliest};
 use super::teacher::Teacher;
 use crate::loss::to_device;
-use crate::stage::{Metrics, Stage, StageError, SummedGradients};
+use crate::stage::{Metrics, Stage, StageError, SummedGradients, scaled_gradients};
 use crate::token_stage::TokenStage;
 use crate::validate::HeldOutLoss;
 
@@ -81,12 +80,15 @@ impl Stage for DistillStage {
         let (logits, routings) = routed_logits_of_slots(model, &batch, &slots); // [S, V]
         model.training_pass().end();
         let temperature = self.teacher.temperature;
-        let divergence = if let Some(likeliest) = self.teacher.likeliest(&batch) {
-            divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
-        } else {
-            let teacher = Tensor::from_inner(self.teacher.logits(&batch, &slots)); // [S, V]
-            divergence(teacher, logits.clone(), temperature)
-        }; // [1]
+        let divergence =
+            if let Some(likeliest) = self.teacher.likeliest(&batch, &device.clone().inner()) {
+                divergence_of_likeliest(likeliest.tracked(), logits.clone(), temperature)
+            } else {
+                let teacher = self.teacher.logits(&batch, &slots); // [S, V]
+                // The teacher stands on the first device only.
+                let teacher = Tensor::from_inner(teacher.to_device(&device.clone().inner()));
+                divergence(teacher, logits.clone(), temperature)
+            }; // [1]
         let labels = Tensor::from_ints(labels.as_slice(), &device); // [S]
         let loss = distill_loss(logits, labels, divergence, self.alpha, temperature); // [1]
         let (added, routing) = match self.inner.router_terms(model, &batch) {
@@ -98,10 +100,9 @@ impl Stage for DistillStage {
             Some(added) => loss.clone() + added.mul_scalar(self.alpha),
             None => loss.clone(),
         }; // [1]
-        let grads = GradientsParams::from_grads(total.backward(), model);
         SummedGradients {
             loss: loss.inner(),
-            grads,
+            grads: scaled_gradients(model, total),
             routing,
             metrics: Metrics::new(),
         }

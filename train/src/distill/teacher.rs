@@ -102,7 +102,6 @@ pub(super) struct Teacher {
     top_k: usize,
     /// Identity of its shape and weights.
     fingerprint: String,
-    device: Device,
     /// By the hash of a conversation's ids and labels.
     answers: HashMap<[u8; 16], Answers>,
 }
@@ -116,10 +115,11 @@ impl Teacher {
         device: &Device,
     ) -> Result<Self, TeacherError> {
         let path = config.teacher.clone();
-        let device = device.clone().inner();
-        let model = hf::load_model(&path, &device).map_err(|error| TeacherError::Model {
-            path: path.clone(),
-            source: Box::new(error),
+        let model = hf::load_model(&path, &device.clone().inner()).map_err(|error| {
+            TeacherError::Model {
+                path: path.clone(),
+                source: Box::new(error),
+            }
         })?;
         let (found, expected) = (model.config().vocab_size, start.model_config.vocab_size);
         if found != expected {
@@ -148,7 +148,6 @@ impl Teacher {
             model,
             temperature: config.temperature,
             top_k: config.top_k.min(start.model_config.vocab_size),
-            device,
             answers: HashMap::new(),
         })
     }
@@ -199,7 +198,7 @@ impl Teacher {
     /// # Panics
     ///
     /// If the teacher was asked about other conversations.
-    pub(super) fn likeliest(&self, batch: &TokenBatch) -> Option<Likeliest> {
+    pub(super) fn likeliest(&self, batch: &TokenBatch, device: &Device) -> Option<Likeliest> {
         if self.answers.is_empty() {
             return None;
         }
@@ -217,8 +216,8 @@ impl Teacher {
         }
         let shape = [ids.len() / self.top_k, self.top_k];
         Some(Likeliest {
-            ids: Tensor::from_data(TensorData::new(ids, shape), &self.device),
-            logps: Tensor::from_data(TensorData::new(logps, shape), &self.device),
+            ids: Tensor::from_data(TensorData::new(ids, shape), device),
+            logps: Tensor::from_data(TensorData::new(logps, shape), device),
         })
     }
 

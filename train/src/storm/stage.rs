@@ -294,7 +294,7 @@ impl Stage for StormStage {
         let batches = treated
             .chunks(self.parts.train.micro_batch_size)
             .map(|rows| self.pack(rows).tokens);
-        let (nll_sum, num_supervised) = score_batches(model, batches);
+        let (nll_sum, num_supervised) = score_batches(model, batches)?;
         let mut metrics = Metrics::new();
         let answers = self.answers(model, &rows, false)?;
         let (right, tokens) = self.score(&rows, &answers);

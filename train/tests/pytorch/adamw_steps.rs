@@ -92,7 +92,7 @@ fn assert_steps_are_pytorchs(name: &str) {
     for (index, (loss, norm)) in losses.iter().zip(norms).enumerate() {
         let step = SummedStep::new(
             &mut stage,
-            &model,
+            &[&model],
             &TrainSection::default(),
             &stop,
             |_, _| {},

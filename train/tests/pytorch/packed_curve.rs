@@ -77,7 +77,7 @@ fn assert_curve_is_pytorchs(name: &str, recomputes: bool) {
     };
     for (line, lr) in curve.lines().zip(lrs) {
         let expected: Value = serde_json::from_str(line).unwrap();
-        let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {})
+        let step = SummedStep::new(&mut stage, &[&model], &train, &stop, |_, _| {})
             .unwrap()
             .unwrap();
         assert_eq!(expected["num_tokens"], step.supervised);

@@ -8,6 +8,7 @@ use model::CausalLm;
 use model::config::ModelConfig;
 use model::hf::load_model;
 use model::params::named_params;
+use model::precision::Precision;
 use train::config::{DistillConfig, SftConfig};
 use train::run_folder::IfExists;
 use train::{distill, full_sft};
@@ -79,6 +80,38 @@ fn students_learn_from_what_a_teacher_answered() {
         .find(|row| row["kind"] == "step");
     let loss = first.unwrap()["loss"].as_f64().unwrap();
     assert!(loss.abs() < 1e-5, "{loss}");
+}
+
+/// A student's loss is scaled in f16 as every other, and what is reported is without the scale: where
+/// nothing is learned, the steps that do not overflow have the norms of f32.
+#[test]
+fn a_student_in_f16_has_the_gradients_of_f32() {
+    let world = World::new();
+    let base = world.base();
+    let norms = [Precision::F32, Precision::F16].map(|precision| {
+        let mut config = distill_config(world.chat_config(&base), &base, &world);
+        config.train.precision = precision;
+        config.optimizer.lr = 1e-12;
+        let name = precision.to_string();
+        let options = world.options(&name, IfExists::Refuse, false);
+        summary(distill::run(&config, options).unwrap());
+        let rows = metrics(&world.path(&name)).into_iter();
+        let steps = rows.filter(|row| row["kind"] == "step");
+        steps
+            .map(|row| row["grad_norm"].as_f64())
+            .collect::<Vec<_>>()
+    });
+    let [plain, rounded] = &norms;
+    let pairs = plain.iter().zip(rounded);
+    let ratios: Vec<f64> = pairs
+        .filter_map(|(plain, rounded)| Some((*rounded)? / (*plain)?))
+        .collect();
+    assert!(ratios.len() > 1, "{norms:?}");
+    assert!(
+        ratios.iter().all(|ratio| (ratio - 1.0).abs() < 1e-2),
+        "{norms:?}"
+    );
+    assert_ne!(plain, rounded);
 }
 
 /// The divergence from a teacher of experts falls; only the vocabulary must be the student's.

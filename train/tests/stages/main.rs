@@ -104,10 +104,10 @@ fn a_resumed_run_exports_the_same_bytes() {
     );
 }
 
-/// Going on from the middle of the data is still the same run, in either precision.
+/// Going on from the middle of the data is still the same run, in every precision.
 #[test]
 fn a_lost_end_is_trained_again_to_the_same_bytes() {
-    let wholes = [Precision::F32, Precision::Bf16].map(|precision| {
+    let wholes = [Precision::F32, Precision::Bf16, Precision::F16].map(|precision| {
         let world = World::new();
         let mut config = world.pretrain_config();
         config.checkpoint.keep_last = 9;
@@ -124,6 +124,25 @@ fn a_lost_end_is_trained_again_to_the_same_bytes() {
         whole
     });
     assert_ne!(wholes[0], wholes[1], "bf16 must differ from f32");
+    assert_ne!(wholes[0], wholes[2], "f16 must differ from f32");
+    assert_ne!(wholes[1], wholes[2], "f16 must differ from bf16");
+}
+
+/// What losses were multiplied by stands in every step's line in f16, and in no other precision.
+#[test]
+fn the_loss_scale_is_reported_in_f16_only() {
+    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+        let world = World::new();
+        let mut config = world.pretrain_config();
+        config.train.precision = precision;
+        summary(world.pretrain(&config, "run").unwrap());
+        let rows = metrics(&world.path("run"));
+        for row in rows.iter().filter(|row| row["kind"] == "step") {
+            let scale = row["loss_scale"].as_f64();
+            assert_eq!(scale.is_some(), precision == Precision::F16, "{row}");
+            assert!(scale.is_none_or(|scale| scale >= 1.0), "{row}");
+        }
+    }
 }
 
 /// Fields that reach the weights are compared; the text carries the field and both values.

@@ -132,6 +132,7 @@ impl World {
             if_exists,
             examiner: None,
             device: Device::flex(),
+            other_devices: Vec::new(),
             stop: Arc::new(AtomicBool::new(stops)),
         }
     }

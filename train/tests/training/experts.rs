@@ -63,7 +63,7 @@ fn violations(router: &RouterSection) -> (f64, f64) {
     for _ in 0..NUM_RECOVERY_STEPS {
         let step = SummedStep::new(
             &mut stage,
-            &model,
+            &[&model],
             &TrainSection::default(),
             &stop,
             |_, _| {},
@@ -122,7 +122,7 @@ fn gradients(rows: usize, micro_batches: usize, recomputes: bool) -> (SummedStep
         grad_accumulation_steps: micro_batches,
         ..TrainSection::default()
     };
-    let step = SummedStep::new(&mut stage, &model, &train, &stop, |_, _| {});
+    let step = SummedStep::new(&mut stage, &[&model], &train, &stop, |_, _| {});
     let step = step.unwrap().unwrap();
     let gradients = step.gradients_of(&model);
     (step, gradients)

@@ -13,9 +13,9 @@ use model::config::{ModelConfig, ModelType};
 use model::experts::ExpertsConfig;
 use serde_json::Value;
 use train::config::RouterSection;
-use train::loss::to_device;
+use train::loss::{head_cross_entropy, to_device};
 use train::routing::RouterTerms;
-use train::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
+use train::stage::{Stage, StageError, SummedGradients, gradients_of_hidden};
 use train::validate::HeldOutLoss;
 
 const SEQ_LEN: usize = 12;
@@ -74,6 +74,8 @@ pub(crate) struct SyntheticStage {
     pub(crate) mishap: Mishap,
     pub(crate) router: RouterSection,
     pub(crate) recomputes: bool,
+    /// What losses are multiplied by before anybody sees them.
+    pub(crate) loss_factor: f64,
     /// Losses that the next validations find, from the back; without any there is no held-out split.
     pub(crate) held_out: Vec<f64>,
     rows_per_batch: usize,
@@ -87,6 +89,7 @@ impl SyntheticStage {
             mishap: Mishap::None,
             router: RouterSection::default(),
             recomputes: false,
+            loss_factor: 1.0,
             held_out: Vec::new(),
             rows_per_batch,
             num_batches: 0,
@@ -168,7 +171,9 @@ impl Stage for SyntheticStage {
         if model.config().experts.is_some() {
             tensors.router = Some(RouterTerms::new(&self.router, &batch.tokens));
         }
-        let mut summed = gradients_of_tokens(model, tensors, self.recomputes);
+        let mut summed = gradients_of_hidden(model, tensors, self.recomputes, |hidden, labels| {
+            head_cross_entropy(model, hidden, labels).mul_scalar(self.loss_factor)
+        });
         match &self.mishap {
             Mishap::NanInBatches(_) if batch.goes_wrong => {
                 summed.loss = summed.loss.mul_scalar(f32::NAN);

@@ -13,11 +13,15 @@ impl AdamWOps for Flex {
         moment_1: FlexTensor,
         moment_2: FlexTensor,
         grad: FlexTensor,
+        scale: FlexTensor,
         step: AdamWStep,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [mut param, mut moment_1, mut moment_2, grad] =
-            [param, moment_1, moment_2, grad].map(contiguous);
-        let grad_scale = step.grad_scale as f32;
+        let [mut param, mut moment_1, mut moment_2, grad, scale] =
+            [param, moment_1, moment_2, grad, scale].map(contiguous);
+        let scale = scale.storage::<f32>()[0];
+        if scale < 0.0 {
+            return (param, moment_1, moment_2);
+        }
         let (beta_1, rest_1) = (step.beta_1 as f32, (1.0 - step.beta_1) as f32);
         let (beta_2, rest_2) = (step.beta_2 as f32, (1.0 - step.beta_2) as f32);
         let (keep, step_size) = (step.keep as f32, step.step_size as f32);
@@ -29,7 +33,7 @@ impl AdamWOps for Flex {
         params.zip(firsts).zip(seconds).zip(grads).for_each(
             |(((params, firsts), seconds), grads)| {
                 for (((p, m), v), g) in params.iter_mut().zip(firsts).zip(seconds).zip(grads) {
-                    let g = g * grad_scale;
+                    let g = g * scale;
                     *m = *m * beta_1 + g * rest_1;
                     *v = *v * beta_2 + g * g * rest_2;
                     *p = *p * keep - *m / (v.sqrt() / root_correction + eps) * step_size;

@@ -14,6 +14,7 @@ impl AdamWOps for CubeBackend {
         moment_1: CubeTensor,
         moment_2: CubeTensor,
         grad: CubeTensor,
+        scale: CubeTensor,
         step: AdamWStep,
     ) -> (CubeTensor, CubeTensor, CubeTensor) {
         let [param, moment_1, moment_2] = [param, moment_1, moment_2].map(in_place);
@@ -26,7 +27,7 @@ impl AdamWOps for CubeBackend {
             moment_1.clone().into_buffer_arg(),
             moment_2.clone().into_buffer_arg(),
             contiguous(grad).into_buffer_arg(),
-            step.grad_scale as f32,
+            contiguous(scale).into_buffer_arg(),
             step.beta_1 as f32,
             (1.0 - step.beta_1) as f32,
             step.beta_2 as f32,
@@ -47,7 +48,7 @@ fn update(
     firsts: &mut [f32],
     seconds: &mut [f32],
     grads: &[f32],
-    grad_scale: f32,
+    scale: &[f32],
     beta_1: f32,
     rest_1: f32,
     beta_2: f32,
@@ -57,10 +58,10 @@ fn update(
     root_correction: f32,
     eps: f32,
 ) {
-    if ABSOLUTE_POS >= params.len() {
+    if ABSOLUTE_POS >= params.len() || scale[0] < 0.0 {
         terminate!();
     }
-    let grad = grads[ABSOLUTE_POS] * grad_scale;
+    let grad = grads[ABSOLUTE_POS] * scale[0];
     let first = firsts[ABSOLUTE_POS] * beta_1 + grad * rest_1;
     let second = seconds[ABSOLUTE_POS] * beta_2 + grad * grad * rest_2;
     firsts[ABSOLUTE_POS] = first;

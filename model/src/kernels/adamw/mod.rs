@@ -20,8 +20,6 @@ use crate::kernels::is_fused_f32;
 /// The numbers of one AdamW update that do not depend on the parameter's elements.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
-    /// What gradients are multiplied by first.
-    pub grad_scale: f64,
     /// Decay rate of the mean of the gradient.
     pub beta_1: f64,
     /// Decay rate of the mean of the gradient's square.
@@ -47,17 +45,28 @@ pub struct AdamWTensors {
     pub moment_2: Tensor<1>,
 }
 
-/// The parameter and its moments after one update by the gradient `[n]`.
+/// The parameter and its moments after one update by `g = scale * grad`.
 ///
 /// `m = beta_1 m + (1 - beta_1) g`, `v = beta_2 v + (1 - beta_2) g^2`,
 /// `p = keep p - step_size m / (sqrt(v) / root_correction + eps)`
 ///
-/// It is one pass over memory, in place where the tensors have no other owner.
+/// It is one pass over memory, in place where the tensors have no other owner. The scale is a tensor, so
+/// that the host need not know it; where it is negative, the update does not take place.
+///
+/// # Shapes
+///
+/// - `grad`: `[n]`
+/// - `scale`: `[1]`
 ///
 /// # Panics
 ///
-/// When the four lengths differ.
-pub fn adamw(tensors: AdamWTensors, grad: Tensor<1>, step: AdamWStep) -> AdamWTensors {
+/// When the four lengths differ, or the scale is not one number.
+pub fn adamw(
+    tensors: AdamWTensors,
+    grad: Tensor<1>,
+    scale: Tensor<1>,
+    step: AdamWStep,
+) -> AdamWTensors {
     let AdamWTensors {
         param,
         moment_1,
@@ -66,7 +75,8 @@ pub fn adamw(tensors: AdamWTensors, grad: Tensor<1>, step: AdamWStep) -> AdamWTe
     for other in [&param, &moment_1, &moment_2] {
         assert_eq!(other.dims(), grad.dims(), "adamw: one gradient per element");
     }
-    if ![&param, &moment_1, &moment_2, &grad]
+    assert_eq!(scale.dims(), [1], "adamw: one scale");
+    if ![&param, &moment_1, &moment_2, &grad, &scale]
         .into_iter()
         .all(is_fused_f32)
     {
@@ -75,13 +85,14 @@ pub fn adamw(tensors: AdamWTensors, grad: Tensor<1>, step: AdamWStep) -> AdamWTe
             moment_1,
             moment_2,
         };
-        return reference::adamw(tensors, grad, step);
+        return reference::adamw(tensors, grad, scale, step);
     }
     let (param, moment_1, moment_2) = Dispatch::adamw(
         param.into_dispatch(),
         moment_1.into_dispatch(),
         moment_2.into_dispatch(),
         grad.into_dispatch(),
+        scale.into_dispatch(),
         step,
     );
     AdamWTensors {
@@ -95,7 +106,7 @@ pub fn adamw(tensors: AdamWTensors, grad: Tensor<1>, step: AdamWStep) -> AdamWTe
 #[backend_extension(Flex, Cube: cfg(feature = "cube"), Fusion: cfg(feature = "cube"))]
 pub(crate) trait AdamWOps: Backend {
     /// Parameter and moments after the update.
-    #[fusion(meta = |param, moment_1, moment_2, _grad, _step| {
+    #[fusion(meta = |param, moment_1, moment_2, _grad, _scale, _step| {
         (param.clone(), moment_1.clone(), moment_2.clone())
     })]
     fn adamw(
@@ -103,6 +114,7 @@ pub(crate) trait AdamWOps: Backend {
         moment_1: FloatTensor<Self>,
         moment_2: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
         step: AdamWStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }

@@ -12,12 +12,13 @@ use rayon::prelude::*;
 use super::dispatch::{DispatchBackwardOps, DispatchOps};
 use super::segment::{Saved, Segment, SegmentBackwardOps, SegmentOps};
 use crate::experts::Routes;
-use crate::kernels::bf16::{Operand, View, product};
 use crate::kernels::flex::{CHUNK_ELEMENTS, contiguous, dims, tensor_of, unzeroed};
 use crate::kernels::linear::rows_product;
 use crate::kernels::matmul::{Into, Matrix};
+use crate::kernels::rounded::{Operand, View, product};
 use crate::kernels::simd::{dot, vectorized};
 use crate::kernels::swiglu::{swiglu_backward_in_place, swiglu_into};
+use crate::precision::Precision;
 
 impl DispatchOps for Flex {
     fn gather_rows(x: FlexTensor, routes: Arc<Routes>) -> FlexTensor {
@@ -214,7 +215,7 @@ impl Segment {
 
     /// A matrix as the segment's products take it.
     fn operand<'a>(&self, matrix: Matrix<'a>) -> Operand<'a> {
-        Operand::new(matrix, self.is_bf16)
+        Operand::new(matrix, self.precision)
     }
 
     /// Rows of `width` times each of two matrices.
@@ -243,11 +244,11 @@ impl Segment {
     fn times(&self, out: &mut [f32], rows: &Operand<'_>, x: &[f32], matrix: &FlexTensor) {
         let [inputs, _] = dims(matrix);
         let matrix = Matrix::of(matrix);
-        if self.is_bf16 {
+        if self.precision == Precision::F32 {
+            rows_product(out, x, inputs, matrix);
+        } else {
             let matrix = self.operand(matrix);
             product(out, rows.view(), matrix.view(), Into::Place);
-        } else {
-            rows_product(out, x, inputs, matrix);
         }
     }
 }

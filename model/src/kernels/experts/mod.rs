@@ -17,13 +17,14 @@ use std::sync::Arc;
 
 use burn::backend::Dispatch;
 use burn::prelude::*;
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::FloatDType;
 
 use self::dispatch::DispatchOps;
 use self::segment::{Segment, SegmentOps};
 use crate::experts::Routes;
 use crate::kernels::flex::is_flex_f32;
 use crate::kernels::{is_fused_f32, is_fused_operand};
+use crate::precision::Precision;
 
 /// The matrices of one expert.
 #[derive(Debug, Clone)]
@@ -48,8 +49,8 @@ impl ExpertWeights {
 ///
 /// `Σ_k weights[n, k] · down_e(silu(gate_e(x_n)) · up_e(x_n))` with `e` the `k`-th expert of token
 /// `n`. Every expert works on one run of rows. An expert without tokens is not read, and its
-/// gradient is exactly zero. Where `x` is bf16, the products' other operands are rounded to it;
-/// everything else is f32.
+/// gradient is exactly zero. Where `x` is bf16 or f16, the products' other operands are
+/// rounded to it; everything else is f32.
 ///
 /// # Shapes
 ///
@@ -85,7 +86,7 @@ pub fn experts(
             "experts: gate, up and down must be [D, I], [D, I] and [I, D]"
         );
     }
-    let is_bf16 = x.dtype() == DType::BF16;
+    let precision = Precision::of_operand(x.dtype());
     // Graphics cards launch nothing over nothing.
     let has_work = num_tokens > 0 || is_flex_f32(&weights);
     let fused = has_work && is_fused_operand(&x) && is_fused_f32(&weights);
@@ -102,7 +103,7 @@ pub fn experts(
             expert.down.into_dispatch(),
             Segment {
                 rows: routes.rows_of(index),
-                is_bf16,
+                precision,
             },
         );
     }

@@ -12,6 +12,8 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, backend_extension};
 
+use crate::precision::Precision;
+
 /// The fused forward, tracked or not.
 #[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait SegmentOps: Backend {
@@ -29,8 +31,8 @@ pub(crate) trait SegmentOps: Backend {
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(super) rows: Range<usize>,
-    /// Whether operands are rounded to bf16.
-    pub(super) is_bf16: bool,
+    /// What operands are rounded to.
+    pub(super) precision: Precision,
 }
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.

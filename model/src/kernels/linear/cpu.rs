@@ -1,47 +1,46 @@
 //! Linear projection on the CPU: one product over all rows, into memory that is not zeroed first.
 
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Shape};
+use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use half::bf16;
 
 use super::{LinearBackwardOps, LinearOps, few_rows};
-use crate::kernels::bf16::{Operand, View, product};
 use crate::kernels::flex::{contiguous, tensor_of, unzeroed};
 use crate::kernels::matmul::{Into, Matrix, matmul};
+use crate::kernels::rounded::{Operand, View, product, rows_of};
+use crate::precision::Precision;
 
 impl LinearOps for Flex {
     fn linear_rows(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let weight = Matrix::of(&weight);
-        if x.dtype() != DType::BF16 {
+        let precision = Precision::of_operand(x.dtype());
+        if precision == Precision::F32 {
             return rows_times(x, weight);
         }
         let x = contiguous(x);
-        let rows = Operand::of_bf16(rows_of(x.storage::<bf16>(), &x));
-        rounded_rows_times(rows.view(), weight, &x)
+        let rows = Operand::of_rows(&x);
+        let weight = Operand::new(weight, precision);
+        rounded_rows_times(rows.view(), weight.view(), &x)
     }
 }
 
 impl LinearBackwardOps for Flex {
-    fn linear_x_grad(weight: FlexTensor, grad: FlexTensor, dtype: DType) -> FlexTensor {
+    fn linear_x_grad(weight: FlexTensor, grad: FlexTensor, precision: Precision) -> FlexTensor {
         let weight = Matrix::of(&weight).transposed();
-        if dtype != DType::BF16 {
+        if precision == Precision::F32 {
             return rows_times(grad, weight);
         }
         let grad = contiguous(grad);
-        let rows = Operand::new(rows_of(grad.storage::<f32>(), &grad), true);
-        rounded_rows_times(rows.view(), weight, &grad)
+        let rows = Operand::new(rows_of(grad.storage(), &grad), precision);
+        let weight = Operand::new(weight, precision);
+        rounded_rows_times(rows.view(), weight.view(), &grad)
     }
 
     fn linear_weight_grad(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
         let (x, grad) = (contiguous(x), contiguous(grad));
-        let is_bf16 = x.dtype() == DType::BF16;
-        let rows = if is_bf16 {
-            Operand::of_bf16(rows_of(x.storage::<bf16>(), &x))
-        } else {
-            Operand::new(rows_of(x.storage::<f32>(), &x), false)
-        };
-        let grad = Operand::new(rows_of(grad.storage::<f32>(), &grad), is_bf16);
+        let rows = Operand::of_rows(&x);
+        let precision = Precision::of_operand(x.dtype());
+        let grad = Operand::new(rows_of(grad.storage(), &grad), precision);
         let [[_, inputs], [_, outputs]] = [rows.view().dims(), grad.view().dims()];
         let mut out = unzeroed(inputs * outputs);
         product(&mut out, rows.transposed(), grad.view(), Into::Place);
@@ -61,11 +60,10 @@ fn rows_times(x: FlexTensor, matrix: Matrix<'_>) -> FlexTensor {
 }
 
 /// Rounded rows, in the place of those of `x`, times a matrix that is rounded too.
-fn rounded_rows_times(rows: View<'_>, matrix: Matrix<'_>, x: &FlexTensor) -> FlexTensor {
+fn rounded_rows_times(rows: View<'_>, matrix: View<'_>, x: &FlexTensor) -> FlexTensor {
     let [[num_rows, _], [_, outputs]] = [rows.dims(), matrix.dims()];
     let mut out = unzeroed(num_rows * outputs);
-    let matrix = Operand::new(matrix, true);
-    product(&mut out, rows, matrix.view(), Into::Place);
+    product(&mut out, rows, matrix, Into::Place);
     like_rows(out, x, outputs)
 }
 
@@ -101,15 +99,4 @@ fn few_or_many(out: &mut [f32], x: &[f32], inputs: usize, matrix: Matrix<'_>, fe
             Into::Place,
         );
     }
-}
-
-/// A contiguous tensor's elements as one row per element of the axes before the last.
-fn rows_of<'a, T: Copy>(values: &'a [T], tensor: &FlexTensor) -> Matrix<'a, T> {
-    let width = last_axis(tensor);
-    Matrix::new(values, values.len() / width, width)
-}
-
-fn last_axis(tensor: &FlexTensor) -> usize {
-    let shape = tensor.shape();
-    shape[shape.num_dims() - 1]
 }

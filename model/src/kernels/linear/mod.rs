@@ -15,9 +15,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::prelude::*;
-use burn::tensor::DType;
 
 use crate::kernels::flex::{is_flex_f32, is_flex_operand};
+use crate::precision::Precision;
 
 pub(crate) use cpu::rows_product;
 pub(crate) use packed::packed_product;
@@ -27,7 +27,7 @@ pub(crate) use packed::packed_product;
 /// All axes before the last are rows of one product, however many there are: Burn's product of a
 /// batch packs the weight once per row of the batch, on no more threads than the batch has rows.
 ///
-/// Where `x` is bf16, the product's other operand is rounded to it, forward and backward; sums,
+/// Where `x` is bf16 or f16, the product's other operand is rounded to it, forward and backward; sums,
 /// results and gradients are f32.
 ///
 /// # Shapes
@@ -63,11 +63,11 @@ pub(crate) trait LinearOps: Backend {
 
 /// The fused backward; `Autodiff` has none, so a second derivative does not compile.
 pub(crate) trait LinearBackwardOps: LinearOps {
-    /// `grad * weight^T`, of operands in `dtype`.
+    /// `grad * weight^T`, of operands in this precision.
     fn linear_x_grad(
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        dtype: DType,
+        precision: Precision,
     ) -> FloatTensor<Self>;
 
     /// `x^T * grad`, summed over all rows, of operands in the type of `x`.
@@ -78,8 +78,8 @@ pub(crate) trait LinearBackwardOps: LinearOps {
 struct LinearBackward;
 
 impl<B: LinearBackwardOps> Backward<B, 2> for LinearBackward {
-    /// The weight, where x is tracked, x, where the weight is, and the type of x.
-    type State = (Option<NodeId>, Option<NodeId>, DType);
+    /// The weight, where x is tracked, x, where the weight is, and the precision of x.
+    type State = (Option<NodeId>, Option<NodeId>, Precision);
 
     fn backward(
         self,
@@ -88,11 +88,12 @@ impl<B: LinearBackwardOps> Backward<B, 2> for LinearBackward {
         checkpointer: &mut Checkpointer,
     ) {
         let [x_node, weight_node] = ops.parents;
-        let (weight, x, dtype) = ops.state;
+        let (weight, x, precision) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
         if let (Some(node), Some(weight)) = (x_node, weight) {
             let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
-            grads.register::<B>(node.id, B::linear_x_grad(weight, grad.clone(), dtype));
+            let x_grad = B::linear_x_grad(weight, grad.clone(), precision);
+            grads.register::<B>(node.id, x_grad);
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
@@ -104,7 +105,7 @@ impl<B: LinearBackwardOps> Backward<B, 2> for LinearBackward {
 impl<B: LinearBackwardOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     fn linear_rows(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x_is_tracked, weight_is_tracked) = (x.is_tracked(), weight.is_tracked());
-        let dtype = x.dtype();
+        let precision = Precision::of_operand(x.dtype());
         let prepared = LinearBackward
             .prepare::<C>([x.node(), weight.node()])
             .compute_bound()
@@ -114,7 +115,7 @@ impl<B: LinearBackwardOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
                 let weight_state = x_is_tracked.then(|| prepared.checkpoint(&weight));
                 let x_state = weight_is_tracked.then(|| prepared.checkpoint(&x));
                 let out = B::linear_rows(x.into_primitive(), weight.into_primitive());
-                prepared.finish((weight_state, x_state, dtype), out)
+                prepared.finish((weight_state, x_state, precision), out)
             }
             OpsKind::UnTracked(prepared) => {
                 prepared.finish(B::linear_rows(x.into_primitive(), weight.into_primitive()))

@@ -1,12 +1,14 @@
 //! Composed body of the linear projection.
 
 use burn::prelude::*;
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::FloatDType;
 
-/// What [`super::linear`] computes, from Burn's operations; of bf16 operands it is rounded to bf16.
+use crate::precision::Precision;
+
+/// What [`super::linear`] computes, from Burn's operations; of rounded operands it is rounded too.
 pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>) -> Tensor<R> {
-    if x.dtype() == DType::BF16 {
-        let weight = weight.cast(FloatDType::BF16); // [I, O]
+    if let Some(dtype) = Precision::of_operand(x.dtype()).rounded_type() {
+        let weight = weight.cast(dtype); // [I, O]
         let out = burn::tensor::module::linear(x, weight, None); // [.., O]
         return out.cast(FloatDType::F32);
     }

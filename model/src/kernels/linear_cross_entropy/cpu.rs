@@ -4,19 +4,19 @@
 use std::borrow::Cow;
 
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{DType, Shape};
+use burn::tensor::Shape;
 use burn_flex::FlexTensor;
-use half::bf16;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::per_token::{Operands, TokenCrossEntropyBackwardOps, TokenCrossEntropyOps};
 use super::{HeadGradients, LinearCrossEntropyBackwardOps, LinearCrossEntropyOps, Wanted};
 use crate::kernels::IGNORE_INDEX;
-use crate::kernels::bf16::{Operand, product, widened};
 use crate::kernels::flex::{contiguous, integers, scale_in_place, tensor_of, unzeroed};
 use crate::kernels::matmul::{Into, Matrix};
+use crate::kernels::rounded::{Operand, product, widened};
 use crate::kernels::simd::{exp, max, vectorized};
+use crate::precision::Precision;
 
 /// Tokens whose logits are held at once. Fewer save memory, more let the products run longer
 /// between packing the weight.
@@ -124,7 +124,7 @@ struct Head<'a> {
     hidden: Cow<'a, [f32]>,
     hidden_shape: Shape,
     weight: Matrix<'a>,
-    is_bf16: bool,
+    precision: Precision,
     width: usize,
     vocab_size: usize,
     supervised: Vec<Supervised>,
@@ -154,16 +154,11 @@ impl<'a> Head<'a> {
                 ),
             }
         }
-        let is_bf16 = hidden.dtype() == DType::BF16;
         Self {
-            hidden: if is_bf16 {
-                widened(hidden.storage::<bf16>()).into()
-            } else {
-                hidden.storage::<f32>().into()
-            },
+            hidden: widened(hidden),
             hidden_shape: hidden.shape(),
             weight,
-            is_bf16,
+            precision: Precision::of_operand(hidden.dtype()),
             width,
             vocab_size,
             supervised,
@@ -214,7 +209,7 @@ impl<'a> Head<'a> {
         let mut inputs = unzeroed(rows * self.width); // [chunk, D]
         let mut logits = unzeroed(rows * self.vocab_size); // [chunk, V]
         let mut losses = vec![0.0_f32; self.supervised.len()];
-        let weight = Operand::new(self.weight, self.is_bf16);
+        let weight = Operand::new(self.weight, self.precision);
         let mut into = Into::Place;
         let chunks = self.supervised.chunks(CHUNK_TOKENS);
         for (chunk, losses) in chunks.zip(losses.chunks_mut(CHUNK_TOKENS)) {
@@ -222,7 +217,7 @@ impl<'a> Head<'a> {
             let logits = &mut logits[..chunk.len() * self.vocab_size];
             self.gather(chunk, inputs);
             let hidden = Matrix::new(inputs, chunk.len(), self.width);
-            let hidden = Operand::new(hidden, self.is_bf16);
+            let hidden = Operand::new(hidden, self.precision);
             product(logits, hidden.view(), weight.transposed(), Into::Place);
 
             let asked: &Targets<'_> = targets;
@@ -239,7 +234,12 @@ impl<'a> Head<'a> {
                 });
 
             let logit_grads = Matrix::new(logits, chunk.len(), self.vocab_size);
-            let logit_grads = Operand::new(logit_grads, self.is_bf16 && asked.is_any());
+            let precision = if asked.is_any() {
+                self.precision
+            } else {
+                Precision::F32
+            };
+            let logit_grads = Operand::new(logit_grads, precision);
             if let Some(grad) = targets.weight.as_deref_mut() {
                 if self.weight.is_column_major() {
                     product(grad, hidden.transposed(), logit_grads.view(), into);

@@ -24,8 +24,8 @@ pub use per_token::token_cross_entropy;
 /// Sums the negative log-likelihood of the labels under `softmax(hidden * weight^T)`.
 ///
 /// Labels equal to [`IGNORE_INDEX`](super::IGNORE_INDEX) count nothing and their rows of the hidden
-/// gradient are exactly zero; when every label is ignored, so is the loss. Where `hidden` is bf16,
-/// the products' other operands are rounded to it; everything else is f32.
+/// gradient are exactly zero; when every label is ignored, so is the loss. Where `hidden` is bf16 or
+/// f16, the products' other operands are rounded to it; everything else is f32.
 ///
 /// # Shapes
 ///

@@ -18,7 +18,7 @@ use crate::kernels::{is_fused_f32, is_fused_operand};
 /// Negative log-likelihood of each label under `softmax(hidden * weight^T)`.
 ///
 /// It is exactly zero, as are its gradients, where the label is
-/// [`IGNORE_INDEX`](crate::kernels::IGNORE_INDEX). bf16 `hidden` is taken as by
+/// [`IGNORE_INDEX`](crate::kernels::IGNORE_INDEX). Rounded `hidden` is taken as by
 /// [`linear_cross_entropy`](super::linear_cross_entropy).
 ///
 /// # Shapes

@@ -163,7 +163,7 @@ fn pair_of(low: bf16, high: bf16) -> Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::bf16::narrowed;
+    use crate::kernels::rounded::bf16::narrowed;
 
     /// The processor's step in plain words. Source: Intel 64 and IA-32 Architectures Software
     /// Developer's Manual, VDPBF16PS.
@@ -271,7 +271,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_processors_own_tiles_reach_their_places() {
-        match crate::kernels::bf16::avx512::Avx512Bf16::try_new() {
+        match crate::kernels::rounded::avx512::Avx512Bf16::try_new() {
             Some(tiles) => check_all(tiles),
             None => println!("skipped: this processor has no AVX512-BF16"),
         }

@@ -1,0 +1,100 @@
+//! What a device says when it cannot go on.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+
+use burn::tensor::ExecutionError;
+
+/// A device gave no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// A graphics card has less memory than it was asked for.
+    #[error("the device has no memory left: {reason}")]
+    OutOfMemory {
+        /// What it said, in one line.
+        reason: String,
+    },
+    /// The device failed, or the connection to it broke.
+    #[error("a device failed: {reason}")]
+    Failed {
+        /// What it said last, in one line.
+        reason: String,
+    },
+}
+
+impl From<ExecutionError> for DeviceError {
+    fn from(error: ExecutionError) -> Self {
+        Self::new(&error.to_string())
+    }
+}
+
+impl DeviceError {
+    /// The error that Burn or CubeCL put into words.
+    fn new(text: &str) -> Self {
+        // Headings say that something happened, a backtrace where: what happened stands between.
+        let is_heading =
+            |line: &str| line.is_empty() || line.ends_with(':') || line.ends_with("execution");
+        let mut lines = text.lines().map(str::trim).filter(|line| !is_heading(line));
+        let reason = lines.next().unwrap_or("no reason is given").to_owned();
+        // A full card, a buffer larger than any that it makes, a launch that found no room.
+        let is_memory = [
+            "out of device memory",
+            "can't allocate buffer",
+            "out-of-memory",
+        ]
+        .iter()
+        .any(|phrase| text.contains(phrase));
+        if is_memory {
+            Self::OutOfMemory { reason }
+        } else {
+            Self::Failed { reason }
+        }
+    }
+
+    /// What `work` returns, or the error of a device that failed in it: most of Burn's operations return
+    /// no error, so that whatever is asked of the device next panics, on this thread and on Burn's own.
+    /// Meanwhile panics are not printed.
+    pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> Result<R, Self> {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| ()));
+        let result = panic::catch_unwind(AssertUnwindSafe(work));
+        panic::set_hook(hook);
+        result.map_err(|panic| Self::new(text_of(&*panic)))
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts as CubeCL 0.11 and Burn 0.22 write them.
+    #[test]
+    fn a_full_card_is_told_from_a_lost_one() {
+        let full = "An error happened during execution\nCaused by:\n  out of device memory allocating \
+                    1024 bytes\n0: backtrace";
+        let DeviceError::OutOfMemory { reason } = DeviceError::new(full) else {
+            panic!("{full}");
+        };
+        assert_eq!(reason, "out of device memory allocating 1024 bytes");
+        let lost = "An error happened during execution\nCaused by:\n  Failed to read tensor: \
+                    RecvError(())";
+        assert_eq!(
+            DeviceError::new(lost).to_string(),
+            "a device failed: Failed to read tensor: RecvError(())"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_an_error_with_its_text() {
+        let caught = DeviceError::catch(|| panic!("Service call failed: {}", 7));
+        let reason = "Service call failed: 7".to_owned();
+        assert_eq!(caught, Err::<(), _>(DeviceError::Failed { reason }));
+        assert_eq!(DeviceError::catch(|| 5), Ok(5));
+    }
+}
