@@ -15,7 +15,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// The device failed, or the connection to it broke.
-    #[error("a device failed: {reason}")]
+    #[error("a device failed: {reason}; go on from the newest checkpoint with --resume")]
     Failed {
         /// What it said last, in one line.
         reason: String,
@@ -86,7 +86,8 @@ mod tests {
                     RecvError(())";
         assert_eq!(
             DeviceError::new(lost).to_string(),
-            "a device failed: Failed to read tensor: RecvError(())"
+            "a device failed: Failed to read tensor: RecvError(()); go on from the newest checkpoint \
+             with --resume"
         );
     }
 
