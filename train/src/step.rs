@@ -37,7 +37,6 @@ pub struct SummedStep {
     /// Times `loss_scale`.
     grads: GradientsParams,
     loss_scale: f64,
-    metric_sums: Metrics,
 }
 
 impl SummedStep {
@@ -87,13 +86,6 @@ impl SummedStep {
     /// Mean loss per supervised token, in nats.
     pub fn loss(&self) -> f64 {
         self.loss_sum / self.supervised as f64
-    }
-
-    /// Means of the stage's other numbers.
-    pub fn metrics(&self) -> Metrics {
-        let sums = self.metric_sums.iter();
-        sums.map(|(name, sum)| (*name, sum / self.supervised as f64))
-            .collect()
     }
 
     /// Norm of the mean loss's gradient, before clipping.
@@ -189,6 +181,13 @@ impl UnreadStep {
         }))
     }
 
+    /// Means of the stage's other numbers.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let sums = self.metric_sums.iter();
+        sums.map(|(name, sum)| (*name, sum / self.supervised as f64))
+            .collect()
+    }
+
     /// Waits for the numbers.
     ///
     /// # Errors
@@ -205,7 +204,6 @@ impl UnreadStep {
             norm_of_sum: global_grad_norm(model, &mut self.grads)? / loss_scale,
             grads: self.grads,
             loss_scale,
-            metric_sums: self.metric_sums,
         })
     }
 

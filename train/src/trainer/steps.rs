@@ -9,7 +9,7 @@ use super::{End, LoopError, Trainer, here, taken};
 use crate::guard::SkipReason;
 use crate::report::{ExpertsReport, StepReport};
 use crate::routing::loads_by_layer;
-use crate::stage::{Metrics, Stage, StageError};
+use crate::stage::{Stage, StageError};
 use crate::step::{SummedStep, UnreadNumbers, UnreadStep};
 
 impl<S: Stage> Trainer<S> {
@@ -51,7 +51,6 @@ impl<S: Stage> Trainer<S> {
         let step = step.read(here(self.model.as_ref()));
         let step = step.map_err(StageError::from)?;
         (report.loss, report.grad_norm) = (step.loss(), step.grad_norm());
-        report.metrics = step.metrics();
         let scale = scale.map(|scale| ("loss_scale", f64::from(scale)));
         report.metrics.extend(scale);
         let experts = ExpertsReport::new(report.step, report.supervised, &step.routing);
@@ -88,7 +87,7 @@ impl<S: Stage> Trainer<S> {
             secs: 0.0,
             data_wait_secs: step.data_wait_secs,
             skipped: 0,
-            metrics: Metrics::new(),
+            metrics: step.metrics(),
         }
     }
 

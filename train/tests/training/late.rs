@@ -46,6 +46,7 @@ fn assert_same(late: &(Vec<Value>, Vec<f32>), at_once: &(Vec<Value>, Vec<f32>)) 
             "total_tokens",
             "skipped",
             "lr",
+            "labels",
         ] {
             assert_eq!(late[field], at_once[field], "{field}");
         }

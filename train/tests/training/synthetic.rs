@@ -166,6 +166,7 @@ impl Stage for SyntheticStage {
     }
 
     fn gradients(&self, model: &CausalLm, batch: SyntheticBatch) -> SummedGradients {
+        let num_labels = self.num_supervised(&batch) as f64;
         let device = model.lm_head_weight().device();
         let mut tensors = to_device(&batch.tokens, &device);
         if model.config().experts.is_some() {
@@ -174,6 +175,7 @@ impl Stage for SyntheticStage {
         let mut summed = gradients_of_hidden(model, tensors, self.recomputes, |hidden, labels| {
             head_cross_entropy(model, hidden, labels).mul_scalar(self.loss_factor)
         });
+        summed.metrics = vec![("labels", num_labels)];
         match &self.mishap {
             Mishap::NanInBatches(_) if batch.goes_wrong => {
                 summed.loss = summed.loss.mul_scalar(f32::NAN);
