@@ -101,8 +101,8 @@ pub struct TrainSection {
     /// What the operands of matrix products are rounded to while the model learns: "f32", "bf16" or
     /// "f16". Weights, sums and everything else stay f32. In f16 losses are scaled by a factor that
     /// starts at 65536, falls with every step whose gradients overflow (it is skipped) and grows
-    /// after 2000 others. On a processor f16 is a little slower than f32, and bf16 is where there
-    /// are no instructions for it.
+    /// after 2000 others. On a processor its products are those of rounded f32, and so are bf16's
+    /// where there are no instructions for it.
     pub precision: Precision,
     /// Seed of the random weights, the order of the data, the held-out split and the samples.
     pub seed: u64,
