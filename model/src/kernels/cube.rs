@@ -25,9 +25,16 @@ pub(crate) fn is_cube_f32<const R: usize>(x: &burn::Tensor<R>) -> bool {
     is_f32_on(x, |device| matches!(device, DispatchDevice::Cube(_)))
 }
 
-/// The same elements in one row-major run; copies only when they are not.
+/// The same elements in one row-major run, and nothing behind them; copies only when they are not.
+///
+/// A kernel takes the length of a buffer for the number of elements, and CUDA pads rows: behind the
+/// only row of a tensor the padding is still there.
 pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
-    burn_cubecl::kernel::into_contiguous(tensor)
+    let mut run = burn_cubecl::kernel::into_contiguous(tensor);
+    let num_bytes = run.shape().num_elements() * run.dtype.size();
+    let padding = run.handle.size_in_used() - num_bytes as u64;
+    run.handle = run.handle.offset_end(padding);
+    run
 }
 
 /// The same elements in one run that a kernel may write over: copied where somebody else holds them.
@@ -187,4 +194,23 @@ fn sum_groups(rows: &[f32], sums: &mut [f32], width: usize) {
         }
     }
     sums[ABSOLUTE_POS] = sum;
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_cubecl::CubeDevice;
+
+    use super::*;
+
+    /// A row of 37 numbers in memory for 128, as CUDA keeps it.
+    #[test]
+    fn padding_is_none_of_the_elements_on_a_graphics_card() {
+        let Some(device) = CubeDevice::enumerate_all().into_iter().next() else {
+            return;
+        };
+        let client = device.client();
+        let memory = client.empty(512);
+        let row = CubeTensor::new_contiguous(client, device, Shape::new([37]), memory, DType::F32);
+        assert_eq!(contiguous(row).handle.size_in_used(), 37 * 4);
+    }
 }

@@ -49,7 +49,8 @@ const EXP_POLYNOMIAL: [f32; 6] = [
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value: f32| simd.splat_f32s(value);
     let too_small = simd.less_than_f32s(x, splat(EXP_MIN));
-    let x = simd.max_f32s(simd.min_f32s(x, splat(EXP_MAX)), splat(EXP_MIN));
+    // Of a pair with no number in it x86 takes the second: a NaN stays one.
+    let x = simd.max_f32s(splat(EXP_MIN), simd.min_f32s(splat(EXP_MAX), x));
 
     let magic = splat(ROUND_TO_INTEGER);
     let shifted = simd.mul_add_e_f32s(x, splat(LOG2_E), magic);
@@ -82,7 +83,7 @@ const EXP2_POLYNOMIAL: [f32; 6] = [
 #[inline(always)]
 pub(crate) fn exp2_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value: f32| simd.splat_f32s(value);
-    let x = simd.max_f32s(x, splat(-126.0));
+    let x = simd.max_f32s(splat(-126.0), x);
     let magic = splat(ROUND_TO_INTEGER);
     let shifted = simd.add_f32s(x, magic);
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, magic));
@@ -229,6 +230,17 @@ mod tests {
         vectorized(ExpOf(&mut values));
         assert_eq!(values[..4], [0.0, 0.0, 0.0, 1.0]);
         assert!(values[4] > 2e38);
+    }
+
+    /// What is no number must show, not become a probability.
+    #[test]
+    fn what_is_no_number_stays_none() {
+        let mut values = [f32::NAN; 40];
+        vectorized(ExpOf(&mut values));
+        assert!(values.iter().all(|value| value.is_nan()), "{values:?}");
+        let mut values = [f32::NAN];
+        vectorized(Exp2Of(&mut values));
+        assert!(values[0].is_nan(), "{values:?}");
     }
 
     struct Reductions<'a>(&'a [f32]);
