@@ -5,7 +5,8 @@
 //! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone,
 //! whole pieces of [`PROMPT_PIECE`] tokens first, some at once, then the rest by itself: sums over
 //! tokens of a piece or more do not depend on how many there are, so that a beginning taken from the
-//! prefix cache is what reading it again would give. Decoding feeds one token per row through kernels
+//! prefix cache is what reading it again would give. A prompt that several ask one after another, as
+//! a group of rollouts does, is read once. Decoding feeds one token per row through kernels
 //! whose sums do not depend on the number of rows. The exception is a mixture of experts: how many
 //! tokens its router and each expert get decides how their products sum.
 
@@ -42,6 +43,8 @@ pub struct Batch<'a> {
     rows: Vec<Row>,
     waiting: VecDeque<Waiting>,
     prefixes: PrefixCache,
+    /// Tokens of prompts that were answered from another request's reading of them.
+    num_shared_tokens: u64,
     next_id: RequestId,
 }
 
@@ -83,6 +86,7 @@ impl<'a> Batch<'a> {
             rows: Vec::new(),
             waiting: VecDeque::new(),
             prefixes: PrefixCache::new(limits.max_cached_tokens),
+            num_shared_tokens: 0,
             next_id: 0,
         }
     }
@@ -142,9 +146,9 @@ impl<'a> Batch<'a> {
         self.rows.len() + self.waiting.len()
     }
 
-    /// Tokens of prompts that were taken from the prefix cache rather than read.
+    /// Tokens of prompts that were not read, since another prompt is or begins the same.
     pub fn num_reused_tokens(&self) -> u64 {
-        self.prefixes.num_reused_tokens()
+        self.prefixes.num_reused_tokens() + self.num_shared_tokens
     }
 
     /// One token for every row that is being decoded, then some of the prompts that wait; what
@@ -192,7 +196,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Reads some pieces of a prompt, which joins the rows after its last one; says how many.
+    /// Reads some pieces of a prompt, which joins the rows after its last one, with all that wait
+    /// behind it and ask the same; says how many.
     fn read_pieces(
         &mut self,
         mut waiting: Waiting,
@@ -227,20 +232,38 @@ impl<'a> Batch<'a> {
         }
 
         self.prefixes.keep(&waiting.prompt_ids, &cache);
-        let Waiting { row, logprobs, .. } = waiting;
-        if let Some(logprobs) = logprobs {
-            events.push((row.id, Event::Prompt(logprobs)));
+        if let Some(logprobs) = waiting.logprobs {
+            events.push((waiting.row.id, Event::Prompt(logprobs)));
         }
         let [_, len, hidden_size] = hidden.dims();
         let last = hidden.slice([0..1, len - 1..len, 0..hidden_size]); // [1, 1, D]
         let logits = logits_of(self.model, last); // [1, V]
-        let mut rows = [row];
+        let mut rows = vec![waiting.row];
+        rows.extend(self.take_same(&waiting.prompt_ids));
+        let logits = logits.repeat_dim(0, rows.len()); // [B, V]
         let found = Wanted::of(&mut rows, adjust).find(&logits);
-        if !found.tell(&mut rows, adjust, events)[0] {
-            self.cache.push_row(cache, self.longest());
-            self.rows.extend(rows);
+        let ends = found.tell(&mut rows, adjust, events);
+        for (row, _) in rows.into_iter().zip(ends).filter(|(_, ends)| !ends) {
+            self.cache.push_row(&cache, self.longest());
+            self.rows.push(row);
         }
         num_pieces
+    }
+
+    /// The requests at the head of the queue whose prompt has just been read, as far as rows are
+    /// free beside the one that it was read for.
+    fn take_same(&mut self, prompt_ids: &[u32]) -> Vec<Row> {
+        let mut rows = Vec::new();
+        // Those that want log-probabilities of the prompt get them by reading it.
+        let is_same =
+            |waiting: &mut Waiting| waiting.prompt_ids == prompt_ids && waiting.logprobs.is_none();
+        while self.rows.len() + rows.len() + 1 < self.limits.max_rows
+            && let Some(waiting) = self.waiting.pop_front_if(is_same)
+        {
+            self.num_shared_tokens += prompt_ids.len() as u64;
+            rows.push(waiting.row);
+        }
+        rows
     }
 
     /// A cache for a prompt, with what is known of its beginning.

@@ -141,6 +141,42 @@ fn a_beginning_that_was_read_before_changes_nothing() {
     }
 }
 
+/// Five ask the same in a batch of three rows, another thing comes between, and the third of them
+/// wants to know of the prompt: read are the first, the third, the other, and the fifth.
+#[test]
+fn a_prompt_that_many_ask_is_read_once() {
+    let model = model();
+    let limits = BatchLimits {
+        max_rows: 3,
+        max_cached_tokens: 0,
+        ..BatchLimits::default()
+    };
+    let mut batch = Batch::new(&model, limits);
+    let mut requests: Vec<Request> = (0..6)
+        .map(|number| Request {
+            prompt: Prompt {
+                seed: number,
+                ..request(1, 70).prompt
+            },
+            ..request(1, 70)
+        })
+        .collect();
+    requests[2].with_prompt_logprobs = true;
+    requests[3] = request(0, 9);
+    for request in &requests {
+        batch.submit(request.clone()).unwrap();
+    }
+    let mut answers = vec![Answer::new(); requests.len()];
+    while batch.num_requests() > 0 {
+        assert!(batch.rows.len() <= 3);
+        collect(&mut answers, batch.step(), 0);
+    }
+    for (request, answer) in requests.iter().zip(answers) {
+        assert_eq!(answer, alone(&model, request));
+    }
+    assert_eq!(batch.num_reused_tokens(), 2 * 70);
+}
+
 /// What a prompt's tokens are given must be what the same tokens are given when written.
 #[test]
 fn log_probabilities_of_a_prompt_are_those_of_writing_it() {

@@ -118,15 +118,15 @@ impl KvCache {
         &mut self.layers
     }
 
-    /// Lets the only row of another cache join as the last one; no row here holds more than
+    /// Lets a copy of the only row of another cache join as the last one; no row here holds more than
     /// `longest` slots.
     ///
     /// # Panics
     ///
     /// If the other cache has another shape or not exactly one row.
-    pub fn push_row(&mut self, row: Self, longest: usize) {
+    pub fn push_row(&mut self, row: &Self, longest: usize) {
         assert_eq!(row.num_rows(), 1, "one row joins at a time");
-        for (layer, row) in self.layers.iter_mut().zip(row.layers) {
+        for (layer, row) in self.layers.iter_mut().zip(&row.layers) {
             layer.push_row(row, longest);
         }
     }
@@ -178,7 +178,7 @@ impl LayerCache {
         (all_keys, all_values)
     }
 
-    fn push_row(&mut self, row: Self, longest: usize) {
+    fn push_row(&mut self, row: &Self, longest: usize) {
         let (index, len) = (self.num_rows, row.num_slots);
         let [room, capacity] = self.room();
         let is_full = self.num_slots >= capacity;
@@ -187,8 +187,8 @@ impl LayerCache {
             self.keep_last(longest, len, room);
         }
         let end = self.num_slots;
-        for (storage, row) in [(&mut self.keys, row.keys), (&mut self.values, row.values)] {
-            let row = row.expect("every write puts the storage back");
+        for (storage, row) in [(&mut self.keys, &row.keys), (&mut self.values, &row.values)] {
+            let row = row.clone().expect("every write puts the storage back");
             let [_, _, heads, size] = row.dims();
             let added = row.slice([0..1, 0..len, 0..heads, 0..size]);
             let whole = storage.take().expect("every write puts the storage back");

@@ -121,9 +121,9 @@ fn rows_join_at_the_end_and_leave_from_anywhere() {
         num_rows: 0,
         num_slots: 0,
     };
-    layer.push_row(row(1, 2), 0);
-    layer.push_row(row(2, 3), 2);
-    layer.push_row(row(3, 1), 3);
+    layer.push_row(&row(1, 2), 0);
+    layer.push_row(&row(2, 3), 2);
+    layer.push_row(&row(3, 1), 3);
     assert_eq!(tail(&layer, 0, 2), [100.0, 101.0, 110.0, 111.0]);
     assert_eq!(
         tail(&layer, 1, 3),
@@ -163,7 +163,7 @@ fn a_storage_does_not_grow_with_the_rows_that_come_and_go() {
         layer.make_room(3);
         layer.append(slots(0..1), slots(0..1));
         layer.swap_remove_row(0);
-        layer.push_row(row(1, 2), 3);
+        layer.push_row(&row(1, 2), 3);
     }
     assert!(layer.room()[1] <= 2 * SPARE_SLOTS, "{:?}", layer.room());
 }
