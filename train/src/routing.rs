@@ -78,7 +78,7 @@ impl RouterTerms {
                 routing.sequence_balance(&self.tokens, scoring)
             }
             BalanceKind::Batch => routing.batch_balance(&self.tokens, scoring),
-        }; // [1]
+        };
         let num_tokens = self
             .tokens
             .is_text
@@ -89,7 +89,7 @@ impl RouterTerms {
             layer,
             loads: routing.loads(&self.tokens),
             entropy_sum: routing.entropy(&self.tokens) * num_tokens as f64,
-            balance_sum: f64::from(balance.clone().detach().into_scalar::<f32>()),
+            balance_sum: balance.value(),
             num_tokens: num_tokens as u64,
         };
         let mut added = None;
@@ -101,7 +101,7 @@ impl RouterTerms {
             });
         };
         if self.section.balance != BalanceKind::None && self.section.balance_coef > 0.0 {
-            add(balance, self.section.balance_coef);
+            add(balance.loss(), self.section.balance_coef);
         }
         if self.section.z_loss_coef > 0.0 {
             add(routing.z_loss(&self.tokens), self.section.z_loss_coef);

@@ -33,6 +33,49 @@ impl RoutedTokens {
     }
 }
 
+/// `Σ_e f_e · P_e` of groups of tokens: a loss that pushes towards equal loads, and its value.
+#[derive(Debug)]
+pub struct Balance<'a> {
+    routing: &'a Routing,
+    scoring: ScoringFunc,
+    /// What each token's share of each expert counts, `[N, E]` row by row.
+    factors: Vec<f32>,
+}
+
+impl Balance<'_> {
+    /// The weighted sum over groups, `[1]`.
+    pub fn loss(&self) -> Tensor<1> {
+        let scores = &self.routing.scores;
+        let factors = TensorData::new(self.factors.clone(), scores.dims());
+        let factors = Tensor::<2>::from_data(factors, &scores.device()); // [N, E]
+        let shares = match self.scoring {
+            ScoringFunc::Softmax => scores.clone(),
+            ScoringFunc::Sigmoid => scores.clone() / scores.clone().sum_dim(1),
+        }; // [N, E]
+        (shares * factors).sum()
+    }
+
+    /// The same from the scores on the host, for reports.
+    pub fn value(&self) -> f64 {
+        let num_experts = self.routing.routes.num_experts();
+        let scores = self.routing.host_scores.chunks_exact(num_experts);
+        let of_token = |(scores, factors): (&[f32], &[f32])| -> f64 {
+            let total = match self.scoring {
+                ScoringFunc::Softmax => 1.0,
+                ScoringFunc::Sigmoid => scores.iter().map(|score| f64::from(*score)).sum(),
+            };
+            let products = scores.iter().zip(factors);
+            let sum: f64 = products.map(|(s, f)| f64::from(*s) * f64::from(*f)).sum();
+            sum / total
+        };
+        scores
+            .zip(self.factors.chunks_exact(num_experts))
+            .filter(|(_, factors)| factors.iter().any(|factor| *factor != 0.0))
+            .map(of_token)
+            .sum()
+    }
+}
+
 impl Routing {
     /// Tokens of text that each expert was sent, `[E]`.
     pub fn loads(&self, tokens: &RoutedTokens) -> Vec<u64> {
@@ -52,14 +95,10 @@ impl Routing {
     ///
     /// Source: DeepSeek-V2, arXiv:2405.04434, eqs. 23 to 25, which is MiniMind v1's `seq_aux`.
     ///
-    /// # Shapes
-    ///
-    /// - returns: `[1]`
-    ///
     /// # Panics
     ///
     /// If the tokens are not those that were routed.
-    pub fn sequence_balance(&self, tokens: &RoutedTokens, scoring: ScoringFunc) -> Tensor<1> {
+    pub fn sequence_balance(&self, tokens: &RoutedTokens, scoring: ScoringFunc) -> Balance<'_> {
         let rows = tokens.rows().collect();
         self.balance(tokens, rows, scoring)
     }
@@ -70,14 +109,10 @@ impl Routing {
     /// `transformers` and MiniMind-3 do not divide the load by their number: theirs is `K` times
     /// this.
     ///
-    /// # Shapes
-    ///
-    /// - returns: `[1]`
-    ///
     /// # Panics
     ///
     /// If the tokens are not those that were routed.
-    pub fn batch_balance(&self, tokens: &RoutedTokens, scoring: ScoringFunc) -> Tensor<1> {
+    pub fn batch_balance(&self, tokens: &RoutedTokens, scoring: ScoringFunc) -> Balance<'_> {
         let weight = tokens.row_weights.iter().sum();
         self.balance(tokens, vec![(weight, 0..tokens.is_text.len())], scoring)
     }
@@ -124,12 +159,9 @@ impl Routing {
             tokens.is_text.len(),
             "tokens that were routed"
         );
-        let scores = self.scores.clone().detach().into_data().convert::<f32>();
-        let scores = scores
-            .as_slice::<f32>()
-            .expect("the data was just converted to f32");
         let (mut sum, mut count) = (0.0, 0);
-        for (scores, is_text) in scores.chunks_exact(num_experts).zip(&tokens.is_text) {
+        let scores = self.host_scores.chunks_exact(num_experts);
+        for (scores, is_text) in scores.zip(&tokens.is_text) {
             if *is_text {
                 let total: f64 = scores.iter().map(|score| f64::from(*score)).sum();
                 let entropy = |score: &f32| {
@@ -147,13 +179,13 @@ impl Routing {
         sum / f64::from(count.max(1))
     }
 
-    /// The weighted sum over groups of slots of `Σ_e f_e · P_e`.
+    /// Balance over groups of slots, each with its weight.
     fn balance(
         &self,
         tokens: &RoutedTokens,
         groups: Vec<(f32, std::ops::Range<usize>)>,
         scoring: ScoringFunc,
-    ) -> Tensor<1> {
+    ) -> Balance<'_> {
         let (num_experts, per_token) =
             (self.routes.num_experts(), self.routes.num_experts_per_tok());
         assert_eq!(
@@ -179,14 +211,11 @@ impl Routing {
                 }
             }
         }
-        let shape = [tokens.is_text.len(), num_experts];
-        let factors = TensorData::new(factors, shape);
-        let factors = Tensor::<2>::from_data(factors, &self.scores.device()); // [N, E]
-        let shares = match scoring {
-            ScoringFunc::Softmax => self.scores.clone(),
-            ScoringFunc::Sigmoid => self.scores.clone() / self.scores.clone().sum_dim(1),
-        }; // [N, E]
-        (shares * factors).sum()
+        Balance {
+            routing: self,
+            scoring,
+            factors,
+        }
     }
 }
 

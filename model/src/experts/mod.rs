@@ -20,7 +20,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::prelude::*;
 
-pub use self::balance::{RoutedTokens, max_violation};
+pub use self::balance::{Balance, RoutedTokens, max_violation};
 pub use self::config::{ExpertsConfig, ScoringFunc};
 pub use self::mlp::Mlp;
 pub use self::router::Router;
@@ -39,6 +39,8 @@ pub struct Routing {
     pub logits: Tensor<2>,
     /// After it, `[N, E]`.
     pub scores: Tensor<2>,
+    /// The same on the host, row by row: experts are chosen there, and reports ask no device again.
+    pub host_scores: Vec<f32>,
     /// Which experts were chosen.
     pub routes: Arc<Routes>,
 }

@@ -79,7 +79,16 @@ impl Router {
             ScoringFunc::Softmax => softmax(logits.clone(), 1),
             ScoringFunc::Sigmoid => sigmoid(logits.clone()),
         }; // [N, E]
-        let chosen = best_experts(&self.host_scores(&scores), num_experts, per_token);
+        let host_scores = numbers(scores.clone());
+        let chosen = match &self.e_score_correction_bias {
+            Some(bias) => {
+                let bias = numbers(bias.val());
+                let rows = host_scores.chunks_exact(num_experts);
+                let moved = rows.flat_map(|row| row.iter().zip(&bias).map(|(score, b)| score + b));
+                best_experts(&moved.collect::<Vec<f32>>(), num_experts, per_token)
+            }
+            None => best_experts(&host_scores, num_experts, per_token),
+        };
         let indices: Vec<i32> = chosen.iter().map(|&expert| expert as i32).collect();
         let indices = TensorData::new(indices, [num_tokens, per_token]);
         let indices = Tensor::<2, Int>::from_data(indices, &device); // [N, K]
@@ -94,24 +103,18 @@ impl Router {
         let routing = Routing {
             logits,
             scores,
+            host_scores,
             routes,
         };
         (weights, routing)
     }
+}
 
-    /// What experts are chosen by, row by row.
-    fn host_scores(&self, scores: &Tensor<2>) -> Vec<f32> {
-        let scores = scores.clone().detach();
-        let scores = match &self.e_score_correction_bias {
-            Some(bias) => scores + bias.val().detach().unsqueeze::<2>(), // [N, E]
-            None => scores,
-        };
-        scores
-            .into_data()
-            .convert::<f32>()
-            .try_into_vec()
-            .expect("the data was just converted to f32")
-    }
+/// A tensor's numbers on the host.
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let data = tensor.detach().into_data().convert::<f32>();
+    data.try_into_vec()
+        .expect("the data was just converted to f32")
 }
 
 /// The experts with the highest scores of each token, best first.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::prelude::*;
-use model::experts::{ExpertsConfig, RoutedTokens, Routes, Routing, ScoringFunc, max_violation};
+use model::experts::{
+    Balance, ExpertsConfig, RoutedTokens, Routes, Routing, ScoringFunc, max_violation,
+};
 use model::hf::save_model;
 use model::lora::{LoraConfig, num_adapter_params};
 use model::packed::WeightType;
@@ -32,6 +34,7 @@ fn routing(chosen: &[u32], per_token: usize) -> Routing {
     Routing {
         logits: scores.clone().log(),
         scores,
+        host_scores: SCORES.concat(),
         routes: Arc::new(Routes::new(chosen.to_vec(), per_token, 4)),
     }
 }
@@ -47,6 +50,13 @@ fn scalar(tensor: Tensor<1>) -> f64 {
     f64::from(tensor.into_scalar::<f32>())
 }
 
+/// What training adds to its loss; reports say the same.
+fn loss(balance: &Balance<'_>) -> f64 {
+    let loss = scalar(balance.loss());
+    assert_close(balance.value(), loss);
+    loss
+}
+
 fn assert_close(found: f64, expected: f64) {
     assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
 }
@@ -58,10 +68,10 @@ fn the_auxiliary_losses_are_those_of_the_reference() {
     let one_row = tokens([true; 4], &[1.0]);
     let softmax = ScoringFunc::Softmax;
     let top_2 = routing(&TOP_2, 2);
-    assert_close(scalar(top_2.sequence_balance(&one_row, softmax)), 1.1175);
-    assert_close(scalar(top_2.batch_balance(&one_row, softmax)) * 2.0, 2.235);
+    assert_close(loss(&top_2.sequence_balance(&one_row, softmax)), 1.1175);
+    assert_close(loss(&top_2.batch_balance(&one_row, softmax)) * 2.0, 2.235);
     let top_1 = routing(&TOP_1, 1);
-    assert_close(scalar(top_1.batch_balance(&one_row, softmax)), 1.2225);
+    assert_close(loss(&top_1.batch_balance(&one_row, softmax)), 1.2225);
 }
 
 /// By hand: rows of two tokens; the first row's loads are (2, 2, 0, 0), each against 1, and its
@@ -71,8 +81,23 @@ fn rows_are_balanced_on_their_own_and_weighted() {
     let rows = tokens([true; 4], &[1.0, 3.0]);
     let first = 2.0 * 0.65 + 2.0 * 0.175;
     let second = 0.185 + 2.0 * 0.3 + 0.3;
-    let found = routing(&TOP_2, 2).sequence_balance(&rows, ScoringFunc::Softmax);
-    assert_close(scalar(found), first + 3.0 * second);
+    let routing = routing(&TOP_2, 2);
+    let found = loss(&routing.sequence_balance(&rows, ScoringFunc::Softmax));
+    assert_close(found, first + 3.0 * second);
+}
+
+/// Sigmoids are shares once they are divided by their sum, however large that is.
+#[test]
+fn sigmoids_are_balanced_by_their_shares() {
+    let one_row = tokens([true; 4], &[1.0]);
+    let mut routing = routing(&TOP_2, 2);
+    routing.scores = routing.scores * 2.0;
+    routing
+        .host_scores
+        .iter_mut()
+        .for_each(|score| *score *= 2.0);
+    let balance = routing.sequence_balance(&one_row, ScoringFunc::Sigmoid);
+    assert_close(loss(&balance), 1.1175);
 }
 
 /// Padding counts nowhere: with the last two tokens out, what is left is the first row above.
@@ -81,7 +106,7 @@ fn padding_does_not_count() {
     let text = tokens([true, true, false, false], &[1.0]);
     let routing = routing(&TOP_2, 2);
     let balance = routing.sequence_balance(&text, ScoringFunc::Softmax);
-    assert_close(scalar(balance), 2.0 * 0.65 + 2.0 * 0.175);
+    assert_close(loss(&balance), 2.0 * 0.65 + 2.0 * 0.175);
     assert_eq!(routing.loads(&text), [2, 2, 0, 0]);
     let entropy: f64 = SCORES[..2]
         .iter()

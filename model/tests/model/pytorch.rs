@@ -152,9 +152,9 @@ fn balance_loss(config: &ModelConfig, routing: &Routing, [batch, len]: [usize; 2
     };
     let scoring = config.model_type.scoring_func();
     let loss = match config.model_type {
-        ModelType::Ernie45Moe => routing.sequence_balance(&tokens, scoring),
+        ModelType::Ernie45Moe => routing.sequence_balance(&tokens, scoring).loss(),
         // MiniMind-3 does not divide the loads by the experts per token.
-        _ => routing.batch_balance(&tokens, scoring) * experts.num_experts_per_tok as f32,
+        _ => routing.batch_balance(&tokens, scoring).loss() * experts.num_experts_per_tok as f32,
     };
     loss * experts.router_aux_loss_coef
 }
