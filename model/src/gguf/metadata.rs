@@ -3,6 +3,7 @@
 use super::ALIGNMENT;
 use super::block::GgufType;
 use super::error::GgufError;
+use crate::causal_lm::CausalLm;
 use crate::config::{ModelConfig, ModelType, RopeScaling};
 
 /// A value of the file's metadata.
@@ -36,7 +37,8 @@ fn architecture(config: &ModelConfig) -> &'static str {
 }
 
 /// llama.cpp computes less than `transformers`: what it would silently compute otherwise is refused.
-pub(super) fn refuse_what_it_cannot_hold(config: &ModelConfig) -> Result<(), GgufError> {
+pub(super) fn refuse_what_it_cannot_hold(model: &CausalLm) -> Result<(), GgufError> {
+    let config = model.config();
     let experts = config.experts.as_ref();
     let is_qwen = config.model_type == ModelType::Qwen3Moe;
     let not_leading = experts.is_some_and(|experts| {
@@ -58,6 +60,7 @@ pub(super) fn refuse_what_it_cannot_hold(config: &ModelConfig) -> Result<(), Ggu
         ("dense layers", is_qwen && has_dense),
         ("expert weights that do not sum to one", keeps_weights),
         ("YaRN other than beta 32 to 1, truncated", has_other_yarn),
+        ("the score head of a reward model", model.score.is_some()),
     ] {
         if is_there {
             let architecture = architecture(config);

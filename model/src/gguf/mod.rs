@@ -43,7 +43,7 @@ pub fn write_gguf(
         return Err(GgufError::NotPlain);
     }
     let config = model.config();
-    metadata::refuse_what_it_cannot_hold(config)?;
+    metadata::refuse_what_it_cannot_hold(model)?;
     let mut pairs = metadata::shape_of(config, gguf_type);
     pairs.extend_from_slice(metadata);
     let tensors = tensors::tensors_of(model, gguf_type);

@@ -25,7 +25,7 @@ pub use self::names::WeightLayout;
 pub use self::safetensors::FloatType;
 use self::safetensors::{FileTensor, StoredTensor};
 use crate::causal_lm::CausalLm;
-use crate::config::{ModelConfig, ModelType};
+use crate::config::{ConfigError, ModelConfig, ModelType};
 use crate::params::{fill_params, named_params};
 
 const CONFIG_FILE: &str = "config.json";
@@ -44,6 +44,10 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<CausalLm, HfError> {
     let stop_ids = read_stop_ids(&dir.join(GENERATION_FILE))?;
     if !stop_ids.is_empty() {
         config.eos_token_id = stop_ids;
+        config.validate().map_err(|source| ConfigError::Field {
+            path: dir.join(GENERATION_FILE),
+            source,
+        })?;
     }
     let stored = safetensors::read_folder(dir)?;
     let layout = WeightLayout::detect(stored.keys().map(String::as_str), &config);

@@ -118,6 +118,13 @@ fn the_generation_config_names_the_stop_tokens() {
     folder.write_json("generation_config.json", &json!({ "eos_token_id": [2, 5] }));
     let model = folder.load().unwrap();
     assert_eq!(model.config().eos_token_id, [2, 5]);
+    let other = FolderCopy::of("hf_llama");
+    other.write_json(
+        "generation_config.json",
+        &json!({ "eos_token_id": 151_645 }),
+    );
+    let error = other.load().unwrap_err().to_string();
+    assert!(error.ends_with("generation_config.json"), "{error}");
 
     let dir = TempDir::new().unwrap();
     save_model(&model, dir.path()).unwrap();

@@ -225,4 +225,10 @@ fn what_llama_cpp_cannot_hold_is_refused() {
         error.to_string(),
         "llama.cpp has no qwen3moe model with expert weights that do not sum to one"
     );
+    let judge = golden_model("hf_qwen3", &Device::flex()).with_score_head();
+    let error = write_gguf(&judge, GgufType::F32, &[], &path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "llama.cpp has no qwen3 model with the score head of a reward model"
+    );
 }
