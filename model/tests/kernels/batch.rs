@@ -1,12 +1,15 @@
-//! Batches on a graphics card against the same requests on the CPU.
+//! Batches on a graphics card against the same requests on the CPU, and how a card reads their cache.
 
 use burn::prelude::*;
+use burn::tensor::DType;
 use model::CausalLm;
 use model::batch::{Batch, BatchLimits, Event, Request};
 use model::config::{ModelConfig, ModelType};
 use model::generate::{GenerateConfig, Prompt};
+use model::kernels::causal_attention;
 
 use crate::card::card;
+use crate::check::Noise;
 
 const VOCAB_SIZE: u32 = 67;
 
@@ -123,4 +126,27 @@ fn a_batch_on_a_graphics_card_answers_what_the_cpu_answers() {
             }
         }
     }
+}
+
+/// The filled slots of a cache that has room for more, and a copy of them.
+#[test]
+fn attention_reads_a_cache_in_its_place_on_a_graphics_card() {
+    let Some(device) = card() else { return };
+    let mut noise = Noise::new(47);
+    let mut values = |shape: [usize; 4]| {
+        let values = noise.values(shape.iter().product());
+        Tensor::<4>::from_data(TensorData::new(values, shape), (&device, DType::F32))
+    };
+    // Three rows and 40 slots of five and 64; a slot is 256 bytes, so that the slice is no copy.
+    let q = values([3, 1, 4, 32]);
+    let [k, v] = [(); 2].map(|()| values([5, 64, 2, 32]));
+    let filled = |storage: &Tensor<4>| storage.clone().slice([0..3, 0..40]);
+    let copied = |storage: &Tensor<4>| {
+        let data = filled(storage).into_data();
+        Tensor::<4>::from_data(data, &device)
+    };
+    let places = Tensor::<2, Int>::from_data([[39], [7], [0]], &device);
+    let read = |k, v| causal_attention(q.clone(), k, v, places.clone()).into_data();
+    assert_eq!(read(filled(&k), filled(&v)), read(copied(&k), copied(&v)));
+    assert_eq!(read(copied(&k), filled(&v)), read(copied(&k), copied(&v)));
 }

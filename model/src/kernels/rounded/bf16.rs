@@ -2,36 +2,35 @@
 
 use half::bf16;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use crate::kernels::flex::{CHUNK_ELEMENTS, unzeroed};
+use super::in_chunks;
+use crate::kernels::flex::unzeroed;
 use crate::kernels::simd::vectorized;
 
 /// The nearest bf16 numbers, ties to even.
 pub(super) fn narrowed(values: &[f32]) -> Vec<bf16> {
     let mut narrow = vec![bf16::ZERO; values.len()];
-    narrow
-        .par_chunks_mut(CHUNK_ELEMENTS)
-        .zip(values.par_chunks(CHUNK_ELEMENTS))
-        .for_each(|(narrow, wide)| vectorized(Narrow { narrow, wide }));
+    in_chunks(&mut narrow, values, |narrow, wide| {
+        vectorized(Narrow { narrow, wide });
+    });
     narrow
 }
 
 /// The nearest bf16 numbers as f32.
 pub(super) fn rounded(values: &[f32]) -> Vec<f32> {
     let mut near = unzeroed(values.len());
-    near.par_chunks_mut(CHUNK_ELEMENTS)
-        .zip(values.par_chunks(CHUNK_ELEMENTS))
-        .for_each(|(near, values)| vectorized(Round { near, values }));
+    in_chunks(&mut near, values, |near, values| {
+        vectorized(Round { near, values });
+    });
     near
 }
 
 /// The same numbers as f32.
 pub(super) fn widened(values: &[bf16]) -> Vec<f32> {
     let mut wide = unzeroed(values.len());
-    wide.par_chunks_mut(CHUNK_ELEMENTS)
-        .zip(values.par_chunks(CHUNK_ELEMENTS))
-        .for_each(|(wide, narrow)| vectorized(Widen { wide, narrow }));
+    in_chunks(&mut wide, values, |wide, narrow| {
+        vectorized(Widen { wide, narrow });
+    });
     wide
 }
 

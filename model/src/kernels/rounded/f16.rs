@@ -3,9 +3,9 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
-use crate::kernels::flex::{CHUNK_ELEMENTS, unzeroed};
+use super::in_chunks;
+use crate::kernels::flex::unzeroed;
 use crate::kernels::simd::vectorized;
 
 /// From here on neighbours are as far apart as 11 bits allow; below, they are 2^-24 apart.
@@ -17,18 +17,18 @@ const LOST_BITS: u32 = 13;
 /// The nearest f16 numbers as f32; infinite, where they would be beyond 65504.
 pub(super) fn rounded(values: &[f32]) -> Vec<f32> {
     let mut near = unzeroed(values.len());
-    near.par_chunks_mut(CHUNK_ELEMENTS)
-        .zip(values.par_chunks(CHUNK_ELEMENTS))
-        .for_each(|(near, values)| vectorized(Round { near, values }));
+    in_chunks(&mut near, values, |near, values| {
+        vectorized(Round { near, values });
+    });
     near
 }
 
 /// The same numbers as f32.
 pub(super) fn widened(values: &[f16]) -> Vec<f32> {
     let mut wide = unzeroed(values.len());
-    wide.par_chunks_mut(CHUNK_ELEMENTS)
-        .zip(values.par_chunks(CHUNK_ELEMENTS))
-        .for_each(|(wide, narrow)| narrow.convert_to_f32_slice(wide));
+    in_chunks(&mut wide, values, |wide, narrow| {
+        narrow.convert_to_f32_slice(wide);
+    });
     wide
 }
 

@@ -16,7 +16,9 @@ use std::borrow::Cow;
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 
+use crate::kernels::flex::CHUNK_ELEMENTS;
 use crate::kernels::matmul::{Into, Matrix, matmul};
 use crate::precision::Precision;
 
@@ -117,6 +119,13 @@ fn multiplies_bf16() -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     let is_there = false;
     is_there
+}
+
+/// Fills `to` with what `work` makes of `from`, piece by piece on all threads of the current pool.
+fn in_chunks<F: Sync, T: Send>(to: &mut [T], from: &[F], work: impl Fn(&mut [T], &[F]) + Sync) {
+    to.par_chunks_mut(CHUNK_ELEMENTS)
+        .zip(from.par_chunks(CHUNK_ELEMENTS))
+        .for_each(|(to, from)| work(to, from));
 }
 
 /// The elements of a contiguous tensor of operands as f32.
