@@ -211,7 +211,7 @@ impl<'a> Conversation<'a> {
             add_generation_prompt: true,
             ..RenderOptions::default()
         };
-        let spans = template.render_spans(&messages, &options)?;
+        let spans = template.render_history(&messages, &options)?;
         let mut ids: Vec<u32> = self.identity.into_iter().collect();
         ids.extend(tokenizer.encode_spans(&spans).ids);
         Ok(ids)

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use dataset::chat::{ChatError, Message, RenderOptions};
+use dataset::conversations::Thinking;
 use dataset::loyalty::Asker;
+use dataset::preferences::PairEncoder;
 use dataset::rows::{LoyaltyRow, PreferenceRow, Row, RowFault, RowFormat, RowReader, RowsError};
 use dataset::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -97,17 +99,7 @@ pub fn read_pairs(
             (Ok(_), _) => return Err(PairError::OneAnswer { path, line }),
             (Err(source), _) => return Err(PairError::Row { path, line, source }),
         };
-        let PreferenceRow {
-            prompt,
-            chosen: Some(chosen),
-            rejected: Some(rejected),
-            ..
-        } = row
-        else {
-            return Err(PairError::OneAnswer { path, line });
-        };
-        let answers = [chosen.content.as_str(), rejected.content.as_str()];
-        let mut request = request(tokenizer, &prompt, answers)?;
+        let mut request = request(tokenizer, row)?.ok_or(PairError::OneAnswer { path, line })?;
         let token = asker.map(|asker| asker.token);
         request.prompt = token.into_iter().chain(request.prompt).collect();
         requests.push(request);
@@ -128,27 +120,41 @@ fn preference_of(row: LoyaltyRow, asker: Asker) -> Option<PreferenceRow> {
     })
 }
 
-/// Both answers after the conversation so far, each with the end of its turn.
-fn request(
-    tokenizer: &Tokenizer,
-    context: &[Message],
-    answers: [&str; 2],
-) -> Result<ScoreRequest, PairError> {
-    let template = tokenizer.chat_template().ok_or(PairError::NoTemplate)?;
+/// Both answers after the conversation so far, as preferences are trained on; `None` if one is
+/// missing.
+fn request(tokenizer: &Tokenizer, row: PreferenceRow) -> Result<Option<ScoreRequest>, PairError> {
+    let PreferenceRow {
+        prompt,
+        tools,
+        chosen: Some(chosen),
+        rejected: Some(rejected),
+    } = row
+    else {
+        return Ok(None);
+    };
+    let encoder = PairEncoder {
+        tokenizer,
+        template: tokenizer.chat_template().ok_or(PairError::NoTemplate)?,
+        thinking: Thinking::Keep,
+    };
     let options = RenderOptions {
-        add_generation_prompt: true,
+        tools,
         ..RenderOptions::default()
     };
-    let spans = template.render_spans(context, &options)?;
-    let continuations = answers.map(|answer| {
-        let mut ids = tokenizer.encode_ordinary(answer);
-        ids.extend(tokenizer.eos_id());
-        ids
-    });
-    Ok(ScoreRequest {
-        prompt: tokenizer.encode_spans(&spans).ids,
-        continuations: continuations.into(),
-    })
+    let chosen = encoder.answer(&prompt, chosen, &options)?;
+    let rejected = encoder.answer(&prompt, rejected, &options)?;
+    // A template may open the two turns differently, one of them with thoughts.
+    let prompts = [&chosen, &rejected].map(|answered| &answered.ids[..answered.prompt_len]);
+    let pairs = prompts[0].iter().zip(prompts[1]);
+    let shared = pairs
+        .take_while(|(chosen, rejected)| chosen == rejected)
+        .count();
+    Ok(Some(ScoreRequest {
+        prompt: prompts[0][..shared].to_vec(),
+        continuations: [chosen, rejected]
+            .map(|answered| answered.ids[shared..].to_vec())
+            .into(),
+    }))
 }
 
 #[cfg(test)]

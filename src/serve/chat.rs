@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 
-use dataset::chat::{ChatError, Message, RenderOptions};
+use dataset::chat::{Message, RenderOptions};
 use dataset::loyalty::Identity;
 use eval::answers::{AnswerRequest, FirstTokenChange};
 use model::generate::Prompt;
@@ -159,14 +159,7 @@ fn prompt_of(
         tools: tools.to_vec(),
         enable_thinking: request.thinks(),
     };
-    // In the spans of training where there are any; some templates render earlier turns otherwise
-    // than they were answered, and are rendered whole.
-    let spans = match template.render_spans(&messages, &options) {
-        Err(ChatError::AssistantFirst | ChatError::UnstableTurn { .. }) => template
-            .render_prompt(&messages, &options)
-            .map(|span| vec![span]),
-        spans => spans,
-    };
+    let spans = template.render_history(&messages, &options);
     let spans = spans.map_err(|error| {
         let cause =
             std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));

@@ -123,6 +123,25 @@ impl ChatTemplate {
         })
     }
 
+    /// What a model is given to go on from: in the spans of training where there are any, whole where
+    /// the template renders earlier turns otherwise than they were answered.
+    ///
+    /// # Errors
+    ///
+    /// What `render` refuses.
+    pub fn render_history(
+        &self,
+        messages: &[Message],
+        options: &RenderOptions,
+    ) -> Result<Vec<Span>, ChatError> {
+        match self.render_spans(messages, options) {
+            Err(ChatError::AssistantFirst | ChatError::UnstableTurn { .. }) => {
+                Ok(vec![self.render_prompt(messages, options)?])
+            }
+            spans => spans,
+        }
+    }
+
     /// Where in `whole` the last of `messages` stands, without header and trailing white space.
     fn said_in_turn(
         &self,

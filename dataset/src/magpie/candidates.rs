@@ -18,6 +18,7 @@ use super::seed::{Purpose, request_seed};
 use super::work::{Finished, Made, StepOutcome, StepSpec, Workplace};
 use crate::chat::Message;
 use crate::conversations::Thinking;
+use crate::rows::is_rewards;
 
 /// Name of the step.
 pub const STEP: &str = "candidates";
@@ -158,6 +159,8 @@ impl Drawing<'_> {
             }
             let prompt = self.completer.prompt_text(&ask(record))?;
             let mut record = record.clone();
+            // They are of the answers that go.
+            record.0.retain(|name, _| !is_rewards(name));
             record.set("responses", json!(responses));
             let config = response_config(&self.sampling, self.completer, prompt);
             record.set("gen_response_configs", config);

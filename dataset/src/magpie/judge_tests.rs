@@ -190,6 +190,10 @@ fn a_grade_is_a_number_from_one_to_ten() {
 fn candidates_become_pairs_that_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let input = write_rows(folder.path(), &["a?", "b?", "c?", "d?"]);
+    // Rewards of answers that were there before weigh none of those that take their place.
+    let rows = fs::read_to_string(&input).unwrap();
+    let weighed = r#""rewards_armorm":[3,2,1],"instruction""#;
+    fs::write(&input, rows.replace(r#""instruction""#, weighed)).unwrap();
     let section = PreferSection {
         responses: 3,
         ..PreferSection::default()

@@ -16,6 +16,7 @@ use super::record::{Record, read_records};
 use super::seed::Stream;
 use super::work::{Finished, StepOutcome, StepSpec, Workplace};
 use crate::draw::Draw;
+use crate::rows::is_rewards;
 
 /// Name of the step that makes pairs.
 pub const STEP: &str = "prefer";
@@ -195,10 +196,7 @@ fn pairs(section: &PreferSection, seed: u64, records: &[Record]) -> Finished {
 
 /// Rewards of a row's answers under any maker's name, one per answer.
 pub fn rewards(record: &Record) -> Option<Vec<f64>> {
-    let field = record
-        .0
-        .iter()
-        .find(|(name, _)| name.starts_with("rewards_"));
+    let field = record.0.iter().find(|(name, _)| is_rewards(name));
     let rewards = field?.1.as_array()?.iter();
     let rewards = rewards.map(|reward| reward.get("score").unwrap_or(reward).as_f64());
     let rewards: Vec<f64> = rewards.collect::<Option<_>>()?;

@@ -4,7 +4,7 @@ mod batch;
 mod loader;
 mod pair;
 
-use crate::chat::{ChatTemplate, LossOn, Message, RenderOptions};
+use crate::chat::{ChatError, ChatTemplate, LossOn, Message, RenderOptions};
 use crate::conversations::{ConversationFault, RowEncoder, Thinking, strip_thoughts};
 use crate::rows::{NumberedRow, PreferenceRow, Row};
 use crate::tokenizer::Tokenizer;
@@ -60,7 +60,7 @@ impl PairEncoder<'_> {
         prompt: &[Message],
         mut answer: Message,
         options: &RenderOptions,
-    ) -> Result<AnsweredTokens, ConversationFault> {
+    ) -> Result<AnsweredTokens, ChatError> {
         if self.thinking == Thinking::Strip {
             strip_thoughts(&mut answer);
         }

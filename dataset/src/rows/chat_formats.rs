@@ -108,7 +108,7 @@ pub(super) fn from_magpie(mut fields: Fields) -> Result<ChatRow, RowFault> {
         text_of("response", response)?
     } else {
         let responses = fields.take_list("responses")?;
-        let rewards = fields.take_list("rewards_armorm")?;
+        let rewards = fields.take_rewards()?;
         let best = best_of(&responses, &rewards);
         let Some(response) = responses.into_iter().nth(best) else {
             return Err(RowFault::Unanswered { field: "response" });

@@ -55,6 +55,11 @@ pub(super) const REJECTED_FIELDS: [&str; 3] =
 /// A row's fields by their names.
 pub(crate) struct Fields(pub(super) Map<String, Value>);
 
+/// Whether a field of Magpie's records says what responses are worth: `rewards_` and its maker's name.
+pub(crate) fn is_rewards(field: &str) -> bool {
+    field.starts_with("rewards_")
+}
+
 impl Fields {
     /// The fields of a row that is an object.
     pub(crate) fn of(value: Value) -> Result<Self, RowFault> {
@@ -100,6 +105,15 @@ impl Fields {
         match self.take(field) {
             None => Ok(Vec::new()),
             Some(value) => list_of(field, value),
+        }
+    }
+
+    /// What a row's responses are worth, under any maker's name; empty if nobody says.
+    pub(super) fn take_rewards(&mut self) -> Result<Vec<Value>, RowFault> {
+        let field = self.0.iter_mut().find(|(name, _)| is_rewards(name));
+        match field.map(|(_, value)| value.take()) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(value) => list_of("rewards_*", value),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::chat::Message;
 use crate::loyalty::Identity;
 
 pub use fault::{RowFault, RowsError};
-pub(crate) use fields::{Fields, text_of};
+pub(crate) use fields::{Fields, is_rewards, text_of};
 pub use format::{FormatError, RowFormat};
 pub use history::HistoryError;
 pub(crate) use raw::{RawRow, RawRows};

@@ -102,6 +102,11 @@ fn every_format_is_found_out_and_read() {
             "u:q;a:b;",
         ),
         (
+            r#"{"instruction": "q", "responses": ["a", "b"], "rewards_kindling": [{"score": 0.1}, {"score": 0.3}], "gen_input_configs": {}}"#,
+            RowFormat::Magpie,
+            "u:q;a:b;",
+        ),
+        (
             r#"{"conversation_id": "m_0", "instruction": "q", "response": "a", "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "gen_input_configs": {}}"#,
             RowFormat::Sharegpt,
             "u:q;a:a;",

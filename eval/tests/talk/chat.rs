@@ -62,6 +62,22 @@ fn only_as_many_turns_are_shown_as_are_remembered() {
     }
 }
 
+/// As Qwen3's template, which writes an empty thought before the last answer only.
+#[test]
+fn a_template_may_render_earlier_answers_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("template.jinja");
+    let template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\
+                    {% if loop.last and m.role == 'assistant' %}~{% endif %};{% endfor %}";
+    std::fs::write(&path, template).unwrap();
+    let tokenizer = byte_tokenizer().with_chat_template(&path).unwrap();
+    let engine = Engine::new(model_that_writes('\n', "ok"), tokenizer);
+    let mut conversation = chat(&engine, None, 5);
+    conversation.remember("a", "A");
+    let prompt = conversation.prompt_ids("b", 8).unwrap();
+    assert_eq!(prompt.ids, ids("u:a;a:A;u:b;"));
+}
+
 /// The bytes of `</s>` in a question are four letters, not the end of the turn.
 #[test]
 fn a_question_cannot_end_its_turn() {

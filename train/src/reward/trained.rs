@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use burn::prelude::*;
-use dataset::chat::{ChatTemplate, RenderOptions};
-use dataset::conversations::{ConversationFault, Thinking};
+use dataset::chat::{ChatError, ChatTemplate, RenderOptions};
+use dataset::conversations::Thinking;
 use dataset::preferences::PairEncoder;
 use dataset::{Message, Tokenizer, TokenizerError};
 use model::CausalLm;
@@ -42,7 +42,7 @@ pub enum JudgeError {
     },
     /// The model's chat template refuses a conversation.
     #[error(transparent)]
-    Conversation(#[from] ConversationFault),
+    Conversation(#[from] ChatError),
     /// The model cannot read a conversation.
     #[error(transparent)]
     Unreadable(#[from] model::reward::RewardError),
