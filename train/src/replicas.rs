@@ -40,7 +40,6 @@ impl Replicas {
                 let mut learned = Learned {
                     weights: GradientsParams::new(),
                     device: copy.embed_tokens.weight.device().inner(),
-                    name: String::new(),
                 };
                 model.visit(&mut learned);
                 copy.map(&mut learned)
@@ -53,18 +52,12 @@ impl Replicas {
 struct Learned {
     weights: GradientsParams,
     device: Device,
-    /// Field of the parameter that is visited.
-    name: String,
 }
 
 impl ModuleVisitor for Learned {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        name.clone_into(&mut self.name);
-    }
-
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // The loads of experts move their biases, not a gradient.
-        if param.is_require_grad() || self.name == "e_score_correction_bias" {
+        // Biases of experts too, which their loads move: they are trainable, though no loss moves them.
+        if param.is_require_grad() {
             let weight = param.val().inner().to_device(&self.device);
             self.weights.register(param.id, weight);
         }

@@ -21,6 +21,9 @@ const ARTEFACTS: [&str; 14] = [
     "started_from.txt",
     "curve_inputs",
 ];
+/// Names of a run's pictures while they are drawn.
+pub(crate) const UNFINISHED_LOSS: &str = ".loss.unfinished.png";
+pub(crate) const UNFINISHED_EXPERTS: &str = ".experts.unfinished.png";
 /// Names of what others leave beside a run about its model. They go with the run, but are none:
 /// `out/eval` holds results of models without one.
 const ABOUT_THE_MODEL: [&str; 3] = ["eval", "report.html", "report.md"];
@@ -83,12 +86,7 @@ impl RunFolder {
     /// When it holds a run and `if_exists` refuses that, when another process has it, or when it
     /// cannot be written.
     pub fn open(path: &Path, if_exists: IfExists) -> Result<Self, RunFolderError> {
-        let holds_a_run = !artefacts(path)?.is_empty();
-        if holds_a_run && if_exists == IfExists::Refuse {
-            return Err(RunFolderError::Exists {
-                path: path.to_owned(),
-            });
-        }
+        let holds_a_run = Self::check(path, if_exists)?;
         fs::create_dir_all(path).map_err(|source| io_error("cannot be created", path, source))?;
         let lock = lock(path)?;
         if holds_a_run && if_exists == IfExists::Overwrite {
@@ -102,6 +100,21 @@ impl RunFolder {
             path: path.to_owned(),
             _lock: lock,
         })
+    }
+
+    /// Whether the folder holds a run, before anything is done to it.
+    ///
+    /// # Errors
+    ///
+    /// When it does and `if_exists` refuses that, or when it cannot be read.
+    pub(crate) fn check(path: &Path, if_exists: IfExists) -> Result<bool, RunFolderError> {
+        let holds_a_run = !artefacts(path)?.is_empty();
+        if holds_a_run && if_exists == IfExists::Refuse {
+            return Err(RunFolderError::Exists {
+                path: path.to_owned(),
+            });
+        }
+        Ok(holds_a_run)
     }
 
     /// Where the folder is.
@@ -182,9 +195,11 @@ fn artefacts(folder: &Path) -> Result<Vec<PathBuf>, RunFolderError> {
 
 /// Whether a name is of something half-written or half-deleted by a process that was killed.
 pub(crate) fn is_leftover(name: &str) -> bool {
-    let is_half_written = Path::new(name)
-        .extension()
-        .is_some_and(|ending| ending == "tmp");
+    let mut whole = [".tmp", ".partial"]
+        .iter()
+        .filter_map(|ending| name.strip_suffix(ending));
+    let is_half_written = whole.any(|whole| ARTEFACTS.contains(&whole))
+        || [UNFINISHED_LOSS, UNFINISHED_EXPERTS].contains(&name);
     name.starts_with(".writing-") || name.starts_with(".deleting-") || is_half_written
 }
 
@@ -248,10 +263,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         let files = [
+            ".loss.unfinished.png",
             "config.toml",
+            "config.toml.tmp",
+            "draft.tmp",
             "experts.png",
             "report.html",
             "report.md",
+            "rows.jsonl.partial",
             "started_from.txt",
             "step_notes.md",
             "thesis.tex",
@@ -265,7 +284,7 @@ mod tests {
         RunFolder::open(path, IfExists::Overwrite).unwrap();
         assert_eq!(
             names(path),
-            ["lock", "photos", "step_notes.md", "thesis.tex"]
+            ["draft.tmp", "lock", "photos", "step_notes.md", "thesis.tex"]
         );
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::plot::{PlotError, register_plot_font};
 use crate::routing::LayerRouting;
+use crate::run_folder::UNFINISHED_EXPERTS;
 
 /// Work of the experts in one optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,7 +121,7 @@ impl LoadMap {
             return Ok(());
         };
         register_plot_font()?;
-        let unfinished = self.path.with_file_name(".experts.unfinished.png");
+        let unfinished = self.path.with_file_name(UNFINISHED_EXPERTS);
         {
             let canvas = BitMapBackend::new(&unfinished, SIZE).into_drawing_area();
             canvas.fill(&WHITE)?;

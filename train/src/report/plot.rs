@@ -14,6 +14,7 @@ use plotters::style::{FontStyle, register_font};
 
 use super::curve::{bounds, push_finite, smooth, thin};
 use super::record::Row;
+use crate::run_folder::UNFINISHED_LOSS;
 
 type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 pub(super) type PlotError = Box<dyn Error + Send + Sync>;
@@ -102,7 +103,7 @@ impl Plot {
             canvas.present()?;
         }
         // A viewer that watches the file must never see half a picture.
-        let unfinished = self.path.with_file_name(".loss.unfinished.png");
+        let unfinished = self.path.with_file_name(UNFINISHED_LOSS);
         let averaged = BitMapElement::with_owned_buffer((0, 0), SIZE, half_size(&drawn))
             .ok_or("the picture has another size than its buffer")?;
         let canvas = BitMapBackend::new(&unfinished, SIZE).into_drawing_area();
@@ -314,7 +315,7 @@ mod tests {
         let (width, height, num_bytes) = read_png(&dir.path().join("loss.png"));
         assert_eq!((width, height), SIZE);
         assert!(num_bytes > 20_000, "{num_bytes} bytes");
-        assert!(!dir.path().join(".loss.unfinished.png").exists());
+        assert!(!dir.path().join(UNFINISHED_LOSS).exists());
     }
 
     /// The first validation may come after a single step, before any, and with no learning rate.

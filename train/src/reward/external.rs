@@ -1,14 +1,17 @@
 //! Rewards that a program gives.
 
-use std::io::{Read, Write};
-use std::process::{ChildStdin, Command as Program, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::io::{self, Read, Write};
+use std::process::{Child, ChildStdin, Command as Program, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::{Answered, Reward, RewardConfig, RewardError};
+
+/// How often it is looked whether a program that says no more has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What a program is told about an answer.
 #[derive(Serialize)]
@@ -47,7 +50,7 @@ impl Command {
         }
     }
 
-    fn cannot_run(&self, source: std::io::Error) -> RewardError {
+    fn cannot_run(&self, source: io::Error) -> RewardError {
         RewardError::Start {
             name: self.name.clone(),
             program: self.words[0].clone().into(),
@@ -64,27 +67,26 @@ impl Command {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| self.cannot_run(source))?;
+        let deadline = Instant::now() + Duration::from_secs_f64(self.timeout_secs);
+        let left = || deadline.saturating_duration_since(Instant::now());
         let stdin = child.stdin.take();
-        let (sender, receiver) = channel();
-        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
         // Writing, both ways of reading and the clock: a pipe that nobody empties would stop any two.
-        let writer = thread::spawn(move || write_all(stdin, &input));
-        let complaint = thread::spawn(move || read_all(&mut stderr));
-        let reader = thread::spawn(move || {
-            // Nobody listens any more once the time is up.
-            let _ = sender.send(read_all(&mut stdout));
-        });
-        let output = receiver.recv_timeout(Duration::from_secs_f64(self.timeout_secs));
-        if let Err(RecvTimeoutError::Timeout) = output {
-            // A program that a shell started may hold the pipes; its threads end with it.
+        // What the program has started may hold the pipes after its end; their threads end with it.
+        thread::spawn(move || write_all(stdin, &input));
+        let output = read_aside(child.stdout.take());
+        let complaint = read_aside(child.stderr.take());
+        let output = output.recv_timeout(left());
+        let status = match &output {
+            Ok(_) => wait(&mut child, deadline).map_err(|source| self.cannot_run(source))?,
+            Err(_) => None,
+        };
+        let Some(status) = status else {
             let _ = child.kill();
             let _ = child.wait();
             return Err(self.too_late());
-        }
-        let status = child.wait().map_err(|source| self.cannot_run(source))?;
-        let _ = (writer.join(), reader.join());
-        let stderr = complaint.join().unwrap_or_default();
+        };
         if !status.success() {
+            let stderr = complaint.recv_timeout(left()).unwrap_or_default();
             return Err(RewardError::Failed {
                 name: self.name.clone(),
                 status,
@@ -130,11 +132,28 @@ fn write_all(stdin: Option<ChildStdin>, input: &str) {
     }
 }
 
-fn read_all(pipe: &mut Option<impl Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        // What a broken pipe delivered counts; too little of it is noticed by its count.
-        let _ = pipe.read_to_end(&mut bytes);
+/// All that comes out of a pipe, once it is closed.
+fn read_aside(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What a broken pipe delivered counts; too little of it is noticed by its count.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        // Nobody listens any more once the time is up.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+/// How a program ended; `None` if it has not by then.
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() >= deadline {
+            return Ok(status);
+        }
+        thread::sleep(POLL_INTERVAL);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

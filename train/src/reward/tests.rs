@@ -172,10 +172,9 @@ fn a_program_judges_line_by_line() {
         refusal("echo why >&2; exit 3"),
         "reward command: the program ended with exit status: 3: why"
     );
-    assert_eq!(
-        refusal("exec sleep 30"),
-        "reward command: no answer within 2 s"
-    );
+    for script in ["exec sleep 30", "exec >&-; exec sleep 30"] {
+        assert_eq!(refusal(script), "reward command: no answer within 2 s");
+    }
     let error = judge(
         "[[functions]]\nkind = \"command\"\ncommand = [\"./no such program\"]",
         &answers,
