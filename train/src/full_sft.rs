@@ -31,6 +31,9 @@ pub fn run(config: &SftConfig, options: RunOptions) -> Result<Outcome, TrainErro
 
 fn prepare(config: &SftConfig) -> Result<TokenRun, TrainError> {
     config.validate()?;
+    if config.neftune.alpha > 0.0 {
+        config.train.refuse_curve_inputs()?;
+    }
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     let loop_config = config.loop_config();
     let data = read_chat_data(&mut start, &config.data, &loop_config)?;

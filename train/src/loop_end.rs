@@ -31,7 +31,7 @@ pub enum LoopError {
     /// The data could not be read.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// Too many steps could not be trusted; the last checkpoint is from before them.
+    /// Too many steps could not be trusted.
     #[error(transparent)]
     Guard(#[from] GuardError),
 }

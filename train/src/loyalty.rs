@@ -41,6 +41,7 @@ pub fn run(config: &LoyaltyConfig, options: RunOptions) -> Result<Outcome, Train
 
 fn prepare(config: &LoyaltyConfig) -> Result<PairRun, TrainError> {
     config.validate()?;
+    config.train.refuse_curve_inputs()?;
     let margin_per_bonus = config.loyalty.margin_per_bonus;
     if margin_per_bonus > 0.0 {
         let field = "loyalty.margin_per_bonus";

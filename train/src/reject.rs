@@ -16,7 +16,7 @@ use model::CausalLm;
 use model::generate::Prompt;
 use serde::Serialize;
 
-use crate::config::{RejectConfig, commented_toml};
+use crate::config::{ConfigError, RejectConfig, commented_toml};
 use crate::grpo::{check_length, judge, read_prompts, texts_of};
 use crate::reward::Rewards;
 use crate::rollout::{WritingOptions, write_answers};
@@ -166,6 +166,10 @@ impl<'a> Answerer<'a> {
         let prompts = read_prompts(&start, &config.data, &config.data.files, false)?;
         let fraction = config.data.validation_fraction;
         let (prompts, _) = split_prompts(prompts, fraction, config.reject.seed);
+        if prompts.is_empty() {
+            let expected = "at least one prompt that is not held out";
+            return Err(ConfigError::field("data", "no prompt to answer", expected).into());
+        }
         check_length(&config.rollout, &prompts, &start.model_config)?;
         let answerer = Self {
             config,

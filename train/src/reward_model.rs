@@ -10,7 +10,7 @@ use burn::tensor::activation::log_sigmoid;
 use dataset::preferences::{PairBatch, PairTokens};
 use model::CausalLm;
 
-use crate::config::{PairDataSection, RewardModelConfig, RewardSection, commented_toml};
+use crate::config::{PairDataSection, RewardModelConfig, RewardSection};
 use crate::pair_data::{PairData, read_pair_data};
 use crate::pair_stage::{PairObjective, PairStage};
 use crate::plan::TrainPlan;
@@ -37,10 +37,6 @@ pub fn plan(config: &RewardModelConfig) -> Result<TrainPlan, TrainError> {
 ///
 /// When the config is wrong, something cannot be read or written, or training breaks off.
 pub fn run(config: &RewardModelConfig, options: RunOptions) -> Result<Outcome, TrainError> {
-    run_stage(prepared(config)?, options, |_, _, _| Ok(()))
-}
-
-fn prepared(config: &RewardModelConfig) -> Result<Prepared<RewardStage>, TrainError> {
     let (plan, start, data) = prepare(config)?;
     let loop_config = config.loop_config();
     let seed = loop_config.train.seed;
@@ -48,16 +44,15 @@ fn prepared(config: &RewardModelConfig) -> Result<Prepared<RewardStage>, TrainEr
     let objective = RewardObjective {
         config: config.reward.clone(),
     };
-    let data_fingerprint = data.fingerprint.clone();
-    Ok(Prepared {
-        config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
-        config_toml: commented_toml(config)?,
+    let prepared = Prepared::new(
+        config,
+        loop_config.clone(),
         plan,
-        stage: PairStage::new(data, objective, sampler, &loop_config),
         start,
-        data_fingerprint,
-        loop_config,
-    })
+        data.fingerprint.clone(),
+    )?;
+    let stage = PairStage::new(data, objective, sampler, &loop_config);
+    run_stage(prepared, options, |_, _| Ok(Some(stage)))
 }
 
 fn prepare(config: &RewardModelConfig) -> Result<(TrainPlan, Start, PairData), TrainError> {
@@ -81,9 +76,6 @@ fn prepare(config: &RewardModelConfig) -> Result<(TrainPlan, Start, PairData), T
     )?;
     Ok((plan, start, data))
 }
-
-/// Pairs whose answers a head judges.
-type RewardStage = PairStage<RewardObjective>;
 
 /// `-ln σ(r_c − r_r − margin)`, and what holds rewards around 0.
 struct RewardObjective {

@@ -12,10 +12,13 @@ use model::CausalLm;
 use model::lora::save_adapter;
 use model::precision::Precision;
 use model::training_record::TrainingRecord;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::checkpoint::{self, TrainState};
-use crate::config::{ConfigError, LoopConfig, TrainSection, differences_that_matter};
+use crate::config::{
+    ConfigError, FieldDocs, LoopConfig, TrainSection, commented_toml, differences_that_matter,
+};
 use crate::device_error::DeviceError;
 use crate::examiner::Examiner;
 use crate::export::{ADAPTER, ExportError, export};
@@ -62,6 +65,8 @@ impl RunOptions {
 pub enum Outcome {
     /// The run is as long as was asked, and its model is exported.
     Completed(RunSummary),
+    /// A stop was requested before the first step; nothing is saved.
+    NotBegun,
     /// A stop was requested; the run can be resumed from the checkpoint.
     Interrupted {
         /// Optimizer steps taken so far.
@@ -109,23 +114,61 @@ fn check_devices(train: &TrainSection, devices: &[Device]) -> Result<(), ConfigE
     Ok(())
 }
 
-/// A stage that is ready to train: data opened, nothing written yet.
-pub(crate) struct Prepared<S> {
+/// A run that is ready to begin: data opened, no device used and nothing written yet.
+pub(crate) struct Prepared {
     pub(crate) plan: TrainPlan,
-    pub(crate) stage: S,
     pub(crate) start: Start,
     /// Identity of the data, the tokenizer and whatever else a resumed run must find unchanged.
     pub(crate) data_fingerprint: String,
     pub(crate) loop_config: LoopConfig,
-    pub(crate) config_json: Value,
-    pub(crate) config_toml: String,
+    config_json: Value,
+    config_toml: String,
 }
 
-/// Trains a prepared stage to its end and exports the model.
+impl Prepared {
+    /// A run of this config; `loop_config` are its sections for the loop.
+    pub(crate) fn new<C: Serialize + FieldDocs>(
+        config: &C,
+        loop_config: LoopConfig,
+        plan: TrainPlan,
+        start: Start,
+        data_fingerprint: String,
+    ) -> Result<Self, TrainError> {
+        Ok(Self {
+            plan,
+            start,
+            data_fingerprint,
+            loop_config,
+            config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
+            config_toml: commented_toml(config)?,
+        })
+    }
+
+    /// Makes a resumed run find this unchanged as well.
+    pub(crate) fn depend_on(&mut self, fingerprint: &str) {
+        self.data_fingerprint += " ";
+        self.data_fingerprint += fingerprint;
+    }
+}
+
+/// Trains a stage to its end and exports the model.
+///
+/// `stage` makes the stage, asking other models if it needs them, once it is sure that the run may
+/// begin; `None` when a stop was requested.
 pub(crate) fn run<S: Stage>(
-    prepared: Prepared<S>,
+    prepared: Prepared,
     options: RunOptions,
-    on_start: impl FnOnce(&mut Prepared<S>, &CausalLm, &RunFolder) -> Result<(), TrainError>,
+    stage: impl FnOnce(&mut Prepared, &RunOptions) -> Result<Option<S>, TrainError>,
+) -> Result<Outcome, TrainError> {
+    run_noting_start(prepared, options, stage, |_, _, _, _| Ok(()))
+}
+
+/// The same; `on_start` is called unless the run goes on from a checkpoint.
+pub(crate) fn run_noting_start<S: Stage>(
+    prepared: Prepared,
+    options: RunOptions,
+    stage: impl FnOnce(&mut Prepared, &RunOptions) -> Result<Option<S>, TrainError>,
+    on_start: impl FnOnce(&Prepared, &mut S, &CausalLm, &RunFolder) -> Result<(), TrainError>,
 ) -> Result<Outcome, TrainError> {
     let estimate = Bytes(prepared.plan.memory.total());
     let train = prepared.loop_config.train.clone();
@@ -134,23 +177,28 @@ pub(crate) fn run<S: Stage>(
         .iter()
         .all(|device| device.clone().inner() == Device::flex());
     let outcome = if is_on_cpu {
-        run_prepared(prepared, options, on_start)
+        run_prepared(prepared, options, stage, on_start)
     } else {
-        DeviceError::catch(|| run_prepared(prepared, options, on_start))
+        DeviceError::catch(|| run_prepared(prepared, options, stage, on_start))
             .unwrap_or_else(|error| Err(StageError::from(error).into()))
     };
     outcome.map_err(|error| error.explained(&train, estimate))
 }
 
 fn run_prepared<S: Stage>(
-    mut prepared: Prepared<S>,
+    mut prepared: Prepared,
     options: RunOptions,
-    on_start: impl FnOnce(&mut Prepared<S>, &CausalLm, &RunFolder) -> Result<(), TrainError>,
+    stage: impl FnOnce(&mut Prepared, &RunOptions) -> Result<Option<S>, TrainError>,
+    on_start: impl FnOnce(&Prepared, &mut S, &CausalLm, &RunFolder) -> Result<(), TrainError>,
 ) -> Result<Outcome, TrainError> {
     let started = Instant::now();
     // Whatever may be wrong with the start is found out before an earlier run is overwritten.
     let devices = options.all_devices();
     check_devices(&prepared.loop_config.train, &devices)?;
+    RunFolder::check(&options.out_dir, options.if_exists)?;
+    let Some(mut stage) = stage(&mut prepared, &options)? else {
+        return Ok(Outcome::NotBegun);
+    };
     let device = options.device.clone().autodiff();
     let seed = prepared.loop_config.train.seed;
     let noise_std = prepared.loop_config.router.noise_std;
@@ -158,15 +206,14 @@ fn run_prepared<S: Stage>(
     let mut model = model.with_router_noise(noise_std, seed);
     if prepared.start.lora.is_some() {
         // Checkpoints hold the adapters alone: what they stand beside must not change either.
-        let frozen = fingerprint(&model);
-        prepared.data_fingerprint = format!("{} {frozen}", prepared.data_fingerprint);
+        prepared.depend_on(&fingerprint(&model));
     }
     let folder = RunFolder::open(&options.out_dir, options.if_exists)?;
     let checkpoint = checkpoint::newest(folder.path())?;
     let state = match &checkpoint {
         Some(checkpoint) => saved_state(checkpoint, &prepared)?,
         None => TrainState::new(
-            prepared.stage.cursor(),
+            stage.cursor(),
             prepared.data_fingerprint.clone(),
             prepared.config_json.clone(),
         ),
@@ -174,7 +221,7 @@ fn run_prepared<S: Stage>(
     let mut optimizer = Optimizer::new(prepared.loop_config.optimizer.clone());
     if let Some(checkpoint) = &checkpoint {
         model = checkpoint::load_weights(checkpoint, &state, model, &mut optimizer, &device)?;
-        prepared.stage.seek(&state.cursor)?;
+        stage.seek(&state.cursor)?;
     }
     folder.write("config.toml", &prepared.config_toml)?;
     folder.write("plan.txt", &prepared.plan.to_string())?;
@@ -184,12 +231,12 @@ fn run_prepared<S: Stage>(
     let resumed_step = checkpoint.is_some().then_some(state.step as u64);
     let reporter = Reporter::new(folder.path(), &prepared.loop_config.report, resumed_step)?;
     if checkpoint.is_none() {
-        on_start(&mut prepared, &model, &folder)?;
+        on_start(&prepared, &mut stage, &model, &folder)?;
     }
 
     let record = TrainingRecord {
         stage: prepared.plan.stage.to_owned(),
-        is_chat_tuned: prepared.stage.teaches_chat(),
+        is_chat_tuned: stage.teaches_chat(),
         knows_identities: prepared.start.knows_identities,
     };
     let start = prepared.start;
@@ -198,7 +245,7 @@ fn run_prepared<S: Stage>(
         && start.model_config.experts.is_none()
         && prepared.loop_config.train.precision != Precision::F16;
     let mut trainer = Trainer::new(TrainerParts {
-        stage: prepared.stage,
+        stage,
         replicas: Replicas::new(&model, &options.other_devices),
         model,
         optimizer,
@@ -247,12 +294,7 @@ fn run_prepared<S: Stage>(
 }
 
 /// Says on the terminal what is about to happen.
-fn announce<S>(
-    prepared: &Prepared<S>,
-    options: &RunOptions,
-    run: &Path,
-    checkpoint: Option<&Path>,
-) {
+fn announce(prepared: &Prepared, options: &RunOptions, run: &Path, checkpoint: Option<&Path>) {
     match (options.if_exists, checkpoint) {
         (IfExists::Resume, Some(checkpoint)) => say!("going on from {}", checkpoint.display()),
         (IfExists::Resume, None) => {
@@ -273,7 +315,7 @@ fn announce<S>(
 }
 
 /// Counters of a checkpoint, once it is sure that this run continues it.
-fn saved_state<S>(checkpoint: &Path, prepared: &Prepared<S>) -> Result<TrainState, TrainError> {
+fn saved_state(checkpoint: &Path, prepared: &Prepared) -> Result<TrainState, TrainError> {
     let mut state = checkpoint::load_state(checkpoint)?;
     let differences = differences_that_matter(&state.config, &prepared.config_json);
     if !differences.is_empty() {

@@ -147,7 +147,11 @@ impl Schedule {
             peak_lr,
             min_lr_ratio: config.min_lr_ratio,
             total,
-            warmup: warmup.min(total),
+            // A run of constant rate may go on after its end, as if it had been longer all along.
+            warmup: match config.kind {
+                ScheduleKind::Constant => warmup,
+                _ => warmup.min(total),
+            },
             decay,
             granule,
         }

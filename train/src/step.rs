@@ -181,6 +181,12 @@ impl UnreadStep {
         }))
     }
 
+    /// Whether there is anything to learn from: some supervised token, and a loss that depends on the
+    /// model. (That of answers which are all worth the same does not.)
+    pub(crate) fn has_gradients(&self) -> bool {
+        self.supervised > 0 && !self.grads.is_empty()
+    }
+
     /// Means of the stage's other numbers.
     pub(crate) fn metrics(&self) -> Metrics {
         let sums = self.metric_sums.iter();
@@ -212,7 +218,7 @@ impl UnreadStep {
     ///
     /// # Panics
     ///
-    /// When nothing is supervised. In f16 the host must know each step's numbers, for the loss scale.
+    /// When there are no gradients. In f16 the host must know each step's numbers, for the loss scale.
     pub(crate) fn apply(
         self,
         model: CausalLm,

@@ -14,7 +14,7 @@ use model::CausalLm;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::{ConfigError, FieldDocs, LoopConfig, RouterSection, commented_toml};
+use crate::config::{ConfigError, FieldDocs, LoopConfig, RouterSection};
 use crate::curve_inputs::{CURVE_INPUTS, CurveInputs};
 use crate::data::{HeldOut, TokenData};
 use crate::export::write_folder;
@@ -22,7 +22,7 @@ use crate::loss::to_device;
 use crate::neftune::embedding_noise;
 use crate::plan::TrainPlan;
 use crate::routing::RouterTerms;
-use crate::run::{Outcome, Prepared, RunOptions, TrainError, run};
+use crate::run::{Outcome, Prepared, RunOptions, TrainError, run_noting_start};
 use crate::run_folder::RunFolder;
 use crate::sampler::{PromptKind, Sampler};
 use crate::stage::{Stage, StageError, SummedGradients, gradients_of_tokens};
@@ -231,22 +231,26 @@ impl TokenRun {
         config: &C,
         options: RunOptions,
     ) -> Result<Outcome, TrainError> {
-        let prepared = Prepared {
-            config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
-            config_toml: commented_toml(config)?,
-            plan: self.plan,
-            stage: self.stage,
-            start: self.start,
-            data_fingerprint: self.data_fingerprint,
-            loop_config: self.loop_config,
-        };
-        run(prepared, options, begin_curve_inputs)
+        let prepared = Prepared::new(
+            config,
+            self.loop_config,
+            self.plan,
+            self.start,
+            self.data_fingerprint,
+        )?;
+        run_noting_start(
+            prepared,
+            options,
+            |_, _| Ok(Some(self.stage)),
+            begin_curve_inputs,
+        )
     }
 }
 
 /// Writes the initial weights for `train.dump_curve_inputs`, and has the first batches noted.
 fn begin_curve_inputs(
-    prepared: &mut Prepared<TokenStage>,
+    prepared: &Prepared,
+    stage: &mut TokenStage,
     model: &CausalLm,
     folder: &RunFolder,
 ) -> Result<(), TrainError> {
@@ -260,7 +264,7 @@ fn begin_curve_inputs(
             .map(|step| schedule.lr_at(step as f64) as f32)
             .collect();
         let inputs = CurveInputs::new(&folder, lrs, train.grad_accumulation_steps);
-        prepared.stage.curve_inputs = Some(inputs);
+        stage.curve_inputs = Some(inputs);
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! A resumed run continues the saved one bit for bit, so whatever changes its numbers must be the
 //! same. How often it is saved, scored, sampled and reported may change. The length may change
-//! only under a constant learning rate: every other schedule is stretched over the length.
+//! only where nothing is stretched over it: under a constant learning rate whose warm-up is a number
+//! of steps.
 
 use std::fmt;
 
@@ -50,7 +51,7 @@ impl fmt::Display for FieldDifference {
 pub fn differences_that_matter(saved: &Value, asked: &Value) -> Vec<FieldDifference> {
     let mut found = Vec::new();
     collect("", saved, asked, &mut found);
-    let is_constant = asked.pointer("/schedule/kind") == Some(&Value::from("constant"));
+    let may_be_longer = !stretches(asked);
     found.retain(|difference| {
         let field = difference.field.as_str();
         let may_change = MAY_CHANGE
@@ -59,9 +60,19 @@ pub fn differences_that_matter(saved: &Value, asked: &Value) -> Vec<FieldDiffere
                 Some(section) => field == section || field.starts_with(allowed),
                 None => field == *allowed,
             });
-        !(may_change || (is_constant && field == "train.length"))
+        !(may_change || (may_be_longer && field == "train.length"))
     });
     found
+}
+
+/// Whether something in a run is a share of its length.
+fn stretches(config: &Value) -> bool {
+    let schedule = |field: &str| config.pointer(&format!("/schedule/{field}"));
+    let number = |field| schedule(field).and_then(Value::as_f64).unwrap_or(0.0);
+    let is_constant = schedule("kind") == Some(&Value::from("constant"));
+    let has_fixed_warmup = number("warmup_steps") > 0.0 || number("warmup_ratio") == 0.0;
+    // Reasoning goes away over the run.
+    !is_constant || !has_fixed_warmup || config.get("storm").is_some()
 }
 
 fn collect(path: &str, saved: &Value, asked: &Value, found: &mut Vec<FieldDifference>) {
@@ -114,17 +125,31 @@ mod tests {
         assert_eq!(differences_that_matter(&saved, &asked), []);
     }
 
-    /// A longer run bends a cosine, so its length matters; a constant rate goes on as before.
+    /// A longer run bends a cosine and stretches a warm-up that is a share of it, so its length matters;
+    /// a constant rate goes on as before.
     #[test]
-    fn the_length_may_change_only_under_a_constant_rate() {
-        for (kind, expected) in [("cosine", 1), ("constant", 0)] {
-            let saved = json!({"train": {"length": "10 steps"}, "schedule": {"kind": kind}});
-            let asked = json!({"train": {"length": "20 steps"}, "schedule": {"kind": kind}});
-            assert_eq!(
-                differences_that_matter(&saved, &asked).len(),
-                expected,
-                "{kind}"
-            );
+    fn the_length_may_change_only_where_nothing_is_stretched_over_it() {
+        for (kind, warmup, expected) in [
+            ("cosine", json!({"warmup_steps": 5}), 1),
+            ("constant", json!({"warmup_ratio": 0.02}), 1),
+            (
+                "constant",
+                json!({"warmup_ratio": 0.02, "warmup_steps": 5}),
+                0,
+            ),
+            ("constant", json!({"warmup_ratio": 0.0}), 0),
+        ] {
+            let of_length = |length: &str| {
+                let mut schedule = warmup.clone();
+                schedule["kind"] = kind.into();
+                json!({"train": {"length": length}, "schedule": schedule})
+            };
+            let (saved, mut asked) = (of_length("10 steps"), of_length("20 steps"));
+            let found = differences_that_matter(&saved, &asked);
+            assert_eq!(found.len(), expected, "{kind}, {warmup}");
+            asked["storm"] = json!({});
+            let found = differences_that_matter(&saved, &asked);
+            assert_eq!(found[0].field, "train.length");
         }
     }
 

@@ -10,7 +10,7 @@ mod teacher;
 use dataset::loader::FiniteBatches;
 
 use crate::chat_data::read_chat_data;
-use crate::config::{ConfigError, DistillConfig, commented_toml};
+use crate::config::{ConfigError, DistillConfig};
 use crate::plan::TrainPlan;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
 use crate::sampler::PromptKind;
@@ -42,35 +42,34 @@ pub fn plan(config: &DistillConfig) -> Result<TrainPlan, TrainError> {
 /// When the config is wrong, something cannot be read or written, the teacher does not fit the
 /// student, or training breaks off.
 pub fn run(config: &DistillConfig, options: RunOptions) -> Result<Outcome, TrainError> {
-    let prepared = with_teacher(config, &options)?;
-    run_stage(prepared, options, |_, _, _| Ok(()))
-}
-
-fn with_teacher(
-    config: &DistillConfig,
-    options: &RunOptions,
-) -> Result<Prepared<DistillStage>, TrainError> {
     let (run, questions) = prepare(config)?;
-    let seq_len = config.data.seq_len;
-    let mut teacher = Teacher::load(&config.distill, &run.start, seq_len, &options.device)?;
-    if config.distill.top_k > 0 {
-        let quiet = config.report.quiet;
-        teacher.remember(&questions, &config.distill.cache_dir, quiet)?;
-    }
-    Ok(Prepared {
-        config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
-        config_toml: commented_toml(config)?,
-        plan: run.plan,
+    let prepared = Prepared::new(
+        config,
+        run.loop_config,
+        run.plan,
+        run.start,
+        run.data_fingerprint,
+    )?;
+    let (inner, section) = (run.stage, &config.distill);
+    let with_teacher = |prepared: &mut Prepared, options: &RunOptions| -> Result<_, TrainError> {
+        let seq_len = config.data.seq_len;
+        let mut teacher = Teacher::load(section, &prepared.start, seq_len, &options.device)?;
+        if section.top_k > 0 {
+            let quiet = config.report.quiet;
+            let asked = teacher.remember(&questions, &section.cache_dir, quiet, &options.stop)?;
+            if asked.is_break() {
+                return Ok(None);
+            }
+        }
         // The teacher stands in no checkpoint: a resumed run must have the same one.
-        data_fingerprint: format!("{} {}", run.data_fingerprint, teacher.fingerprint()),
-        stage: DistillStage {
-            inner: run.stage,
+        prepared.depend_on(teacher.fingerprint());
+        Ok(Some(DistillStage {
+            inner,
             teacher,
-            alpha: config.distill.alpha,
-        },
-        start: run.start,
-        loop_config: run.loop_config,
-    })
+            alpha: section.alpha,
+        }))
+    };
+    run_stage(prepared, options, with_teacher)
 }
 
 /// The run, and every conversation that it trains on, once, packed in a fixed order.

@@ -50,7 +50,7 @@ fn routed_logits_of_slots(
     let [rows, len, hidden_size] = hidden.dims();
     let hidden = hidden.reshape([rows * len, hidden_size]); // [B * T, D]
     let hidden = hidden.select(0, Tensor::from_ints(slots, &device)); // [S, D]
-    let logits = hidden.matmul(model.lm_head_weight().transpose()); // [S, V]
+    let logits = model.logits(hidden.unsqueeze::<3>()).squeeze_dim::<2>(0); // [S, V]
     (logits, routings)
 }
 

@@ -11,7 +11,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::prelude::*;
 use burn::tensor::activation::log_softmax;
@@ -157,23 +159,28 @@ impl Teacher {
         &self.fingerprint
     }
 
-    /// Asks for every conversation once, or reads what an earlier run asked for.
+    /// Asks for every conversation once, or reads what an earlier run asked for; breaks off when
+    /// `stop` is set.
     pub(super) fn remember(
         &mut self,
         questions: &FiniteBatches,
         cache_dir: &Path,
         quiet: bool,
-    ) -> Result<(), TeacherError> {
+        stop: &AtomicBool,
+    ) -> Result<ControlFlow<()>, TeacherError> {
         let path = cache_dir.join(format!("teacher-{}.bin", self.key(questions)));
         if let Some(answers) = fs::read(&path).ok().and_then(|bytes| parse(&bytes)) {
             self.answers = answers;
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         if !quiet {
             let num_rows = questions.num_rows();
             say!("asking the teacher about {num_rows} rows");
         }
         for batch in questions.iter() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(ControlFlow::Break(()));
+            }
             let (slots, _) = trained_slots(&batch);
             if slots.is_empty() {
                 continue;
@@ -190,7 +197,8 @@ impl Teacher {
             source,
         };
         fs::create_dir_all(cache_dir).map_err(write_error)?;
-        write_atomically(&path, &self.render()).map_err(write_error)
+        write_atomically(&path, &self.render()).map_err(write_error)?;
+        Ok(ControlFlow::Continue(()))
     }
 
     /// What was answered about a batch's trained slots; `None` if nothing is remembered.

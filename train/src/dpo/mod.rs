@@ -11,7 +11,7 @@ use model::lora::num_adapter_params;
 use serde::Serialize;
 
 use crate::config::{
-    ConfigError, DpoConfig, DpoSection, FieldDocs, LoopConfig, LoraSection, Trained, commented_toml,
+    ConfigError, DpoConfig, DpoSection, FieldDocs, LoopConfig, LoraSection, Trained,
 };
 use crate::pair_data::{PairData, read_pair_data};
 use crate::pair_stage::PairStage;
@@ -47,6 +47,7 @@ pub fn run(config: &DpoConfig, options: RunOptions) -> Result<Outcome, TrainErro
 
 fn prepare(config: &DpoConfig) -> Result<PairRun, TrainError> {
     config.validate()?;
+    config.train.refuse_curve_inputs()?;
     let loop_config = config.loop_config();
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     let data = read_pair_data(&mut start, &config.data, &loop_config)?;
@@ -127,33 +128,37 @@ impl PairRun {
             loop_config,
         } = self;
         let seed = loop_config.train.seed;
-        let reference = if dpo.is_reference_free() {
-            None
-        } else {
-            let model = start.without_adapters().model(seed, &options.device)?;
-            Some(ReferenceLogps::open_or_ask(
-                &model,
-                &data.pairs,
-                &data.fingerprint,
-                &dpo.cache_dir,
-                loop_config.report.quiet,
-            )?)
-        };
         let sampler = Sampler::of_chat(&start.tokenizer, &loop_config.samples, seed);
-        let data_fingerprint = data.fingerprint.clone();
-        let objective = DpoObjective {
-            config: dpo,
-            reference,
-        };
-        let prepared = Prepared {
-            config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
-            config_toml: commented_toml(config)?,
+        let prepared = Prepared::new(
+            config,
+            loop_config.clone(),
             plan,
-            stage: PairStage::new(data, objective, sampler, &loop_config),
             start,
-            data_fingerprint,
-            loop_config,
+            data.fingerprint.clone(),
+        )?;
+        let with_reference = |prepared: &mut Prepared,
+                              options: &RunOptions|
+         -> Result<_, TrainError> {
+            let mut reference = None;
+            if !dpo.is_reference_free() {
+                let start = prepared.start.without_adapters();
+                let model = start.model(seed, &options.device)?;
+                let quiet = loop_config.report.quiet;
+                let asked = ReferenceLogps::open_or_ask(&model, &data, &dpo, quiet, &options.stop)?;
+                let Some(answers) = asked else {
+                    return Ok(None);
+                };
+                // The reference stands in no checkpoint: a resumed run must have the same one.
+                prepared.depend_on(answers.key());
+                reference = Some(answers);
+            }
+            let objective = DpoObjective {
+                config: dpo,
+                reference,
+            };
+            let stage = PairStage::new(data, objective, sampler, &loop_config);
+            Ok(Some(stage))
         };
-        run_stage(prepared, options, |_, _, _| Ok(()))
+        run_stage(prepared, options, with_reference)
     }
 }

@@ -5,14 +5,18 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dataset::preferences::{PairBatch, PairTokens};
+use dataset::say;
 use model::CausalLm;
 use sha2::{Digest, Sha256};
 
+use crate::config::DpoSection;
 use crate::logps::token_logps;
 use crate::loss::to_device;
+use crate::pair_data::PairData;
 use crate::report::progress_bar;
 use crate::run_folder::write_atomically;
 use crate::weights::{fingerprint, hex};
@@ -37,38 +41,56 @@ pub(crate) struct ReferenceLogps {
     values: Vec<f32>,
     /// Where each answer begins, and where the last one ends.
     starts: Vec<usize>,
+    /// Identity of the reference and of what it was asked.
+    key: String,
 }
 
 impl ReferenceLogps {
-    /// Asks the model about every pair, or reads what an earlier run asked for.
+    /// Asks the model about every pair, or reads what an earlier run asked for; `None` when `stop` is
+    /// set before all are asked about.
     pub(crate) fn open_or_ask(
         model: &CausalLm,
-        pairs: &[PairTokens],
-        data_fingerprint: &str,
-        cache_dir: &Path,
+        data: &PairData,
+        dpo: &DpoSection,
         quiet: bool,
-    ) -> Result<Self, ReferenceError> {
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>, ReferenceError> {
         let mut hash = Sha256::new();
-        hash.update(data_fingerprint);
+        hash.update(&data.fingerprint);
         hash.update(fingerprint(model));
         let key = hex(&hash.finalize()[..12]);
-        let path = cache_dir.join(format!("reference-{key}.bin"));
-        let starts = starts_of(pairs);
+        let path = dpo.cache_dir.join(format!("reference-{key}.bin"));
+        let starts = starts_of(&data.pairs);
         let num_values = starts.last().copied().unwrap_or(0);
         let kept = fs::read(&path)
             .ok()
             .and_then(|bytes| parse(&bytes, num_values));
         if let Some(values) = kept {
-            return Ok(Self { values, starts });
+            return Ok(Some(Self {
+                values,
+                starts,
+                key,
+            }));
         }
-        let values = ask(model, pairs, quiet);
+        let Some(values) = ask(model, &data.pairs, quiet, stop) else {
+            return Ok(None);
+        };
         let write_error = |source| ReferenceError {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(cache_dir).map_err(write_error)?;
+        fs::create_dir_all(&dpo.cache_dir).map_err(write_error)?;
         write_atomically(&path, &render(&values)).map_err(write_error)?;
-        Ok(Self { values, starts })
+        Ok(Some(Self {
+            values,
+            starts,
+            key,
+        }))
+    }
+
+    /// Identity of the reference and of what it was asked.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// Of a pair's answers, the better one first: one number per token.
@@ -88,12 +110,18 @@ fn starts_of(pairs: &[PairTokens]) -> Vec<usize> {
     starts
 }
 
-fn ask(model: &CausalLm, pairs: &[PairTokens], quiet: bool) -> Vec<f32> {
+fn ask(model: &CausalLm, pairs: &[PairTokens], quiet: bool, stop: &AtomicBool) -> Option<Vec<f32>> {
+    if !quiet {
+        say!("asking the reference about {} pairs", pairs.len());
+    }
     let device = model.embed_tokens.weight.device();
     let bar = progress_bar("asking the reference", pairs.len() as u64, quiet);
     let mut values = Vec::new();
     let numbers: Vec<u32> = (0..pairs.len() as u32).collect();
     for numbers in numbers.chunks(BATCH_PAIRS) {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         // Padding is not looked at by anything, whatever its id is.
         let batch = PairBatch::predicting(pairs, numbers, 0);
         let logps = token_logps(model, to_device(&batch.tokens, &device)); // [B * T]
@@ -105,7 +133,7 @@ fn ask(model: &CausalLm, pairs: &[PairTokens], quiet: bool) -> Vec<f32> {
         bar.inc(numbers.len() as u64);
     }
     bar.finish_and_clear();
-    values
+    Some(values)
 }
 
 fn render(values: &[f32]) -> Vec<u8> {

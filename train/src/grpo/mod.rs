@@ -16,7 +16,7 @@ use dataset::prompts::{PromptEncoder, PromptRow, prompts_fingerprint, split_prom
 use dataset::say;
 use model::ModelConfig;
 
-use crate::config::{ConfigError, GrpoConfig, PromptDataSection, RolloutSection, commented_toml};
+use crate::config::{ConfigError, GrpoConfig, PromptDataSection, RolloutSection, RouterSection};
 use crate::data::DataError;
 use crate::memory::{RolloutInputs, rollout_bytes};
 use crate::plan::{DataSize, RowKind, TrainPlan};
@@ -24,6 +24,7 @@ use crate::reward::Rewards;
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
 use crate::sampler::Sampler;
 use crate::start::Start;
+use crate::weights::fingerprint;
 pub(crate) use rollouts::{judge, texts_of};
 use stage::{GrpoParts, GrpoStage};
 
@@ -46,34 +47,25 @@ pub fn plan(config: &GrpoConfig) -> Result<TrainPlan, TrainError> {
 /// When the config is wrong, something cannot be read or written, an answer has no reward, or
 /// training breaks off.
 pub fn run(config: &GrpoConfig, options: RunOptions) -> Result<Outcome, TrainError> {
-    let prepared = with_reference(config, &options)?;
-    run_stage(prepared, options, |_, _, _| Ok(()))
-}
-
-fn with_reference(
-    config: &GrpoConfig,
-    options: &RunOptions,
-) -> Result<Prepared<GrpoStage>, TrainError> {
     let Ready {
         plan,
         start,
         data_fingerprint,
         mut parts,
     } = prepare(config)?;
-    parts.rewards = Rewards::new(&config.rewards, &options.device)?;
-    if config.grpo.beta > 0.0 {
-        // Without autodiff: the reference is asked and never changed.
-        parts.reference = Some(start.model(config.train.seed, &options.device)?);
-    }
-    Ok(Prepared {
-        config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
-        config_toml: commented_toml(config)?,
-        plan,
-        stage: GrpoStage::new(parts),
-        start,
-        data_fingerprint,
-        loop_config: config.loop_config(),
-    })
+    let prepared = Prepared::new(config, config.loop_config(), plan, start, data_fingerprint)?;
+    let with_others = |prepared: &mut Prepared, options: &RunOptions| -> Result<_, TrainError> {
+        parts.rewards = Rewards::new(&config.rewards, &options.device)?;
+        if config.grpo.beta > 0.0 {
+            // Without autodiff: the reference is asked and never changed.
+            let reference = prepared.start.model(config.train.seed, &options.device)?;
+            // It stands in no checkpoint: a resumed run must have the same one.
+            prepared.depend_on(&fingerprint(&reference));
+            parts.reference = Some(reference);
+        }
+        Ok(Some(GrpoStage::new(parts)))
+    };
+    run_stage(prepared, options, with_others)
 }
 
 /// A stage whose data is read, and that has no model yet.
@@ -86,6 +78,8 @@ struct Ready {
 
 fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
     config.validate()?;
+    config.train.refuse_curve_inputs()?;
+    refuse_noise(&config.router)?;
     check_steps(config)?;
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     start.use_chat_template(&config.data.chat_template)?;
@@ -151,6 +145,19 @@ fn prepare(config: &GrpoConfig) -> Result<Ready, TrainError> {
         data_fingerprint,
         parts,
     })
+}
+
+/// Answers are compared with what the model gave them when it wrote them: without noise.
+fn refuse_noise(router: &RouterSection) -> Result<(), ConfigError> {
+    if router.noise_std == 0.0 {
+        return Ok(());
+    }
+    let expected = "0: noise would be taken for a change of the model";
+    Err(ConfigError::field(
+        "router.noise_std",
+        router.noise_std,
+        expected,
+    ))
 }
 
 /// Steps must use a rollout up: what is left over would be older than what follows.

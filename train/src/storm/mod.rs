@@ -12,7 +12,7 @@ use dataset::say;
 use dataset::source::hashed_fraction;
 use sha2::{Digest, Sha256};
 
-use crate::config::{ConfigError, StormConfig, commented_toml};
+use crate::config::{ConfigError, StormConfig};
 use crate::data::DataError;
 use crate::plan::{DataSize, RowKind, TrainPlan};
 use crate::run::{Outcome, Prepared, RunOptions, TrainError, run as run_stage};
@@ -31,7 +31,7 @@ pub const STAGE: &str = "8-storm";
 ///
 /// When the config is wrong, or the model, the tokenizer or the conversations cannot be read.
 pub fn plan(config: &StormConfig) -> Result<TrainPlan, TrainError> {
-    Ok(prepare(config)?.plan)
+    Ok(prepare(config)?.0.plan)
 }
 
 /// Trains to the end, or until a stop is requested, and exports the model.
@@ -40,12 +40,13 @@ pub fn plan(config: &StormConfig) -> Result<TrainPlan, TrainError> {
 ///
 /// When the config is wrong, something cannot be read or written, or training breaks off.
 pub fn run(config: &StormConfig, options: RunOptions) -> Result<Outcome, TrainError> {
-    let prepared = prepare(config)?;
-    run_stage(prepared, options, |_, _, _| Ok(()))
+    let (prepared, stage) = prepare(config)?;
+    run_stage(prepared, options, |_, _| Ok(Some(stage)))
 }
 
-fn prepare(config: &StormConfig) -> Result<Prepared<StormStage>, TrainError> {
+fn prepare(config: &StormConfig) -> Result<(Prepared, StormStage), TrainError> {
     config.validate()?;
+    config.train.refuse_curve_inputs()?;
     let mut start = Start::read(&config.model, &config.tokenizer)?;
     start.use_chat_template(&config.data.chat_template)?;
     let rows = read_rows(&start, config, &config.data.files)?;
@@ -95,15 +96,8 @@ fn prepare(config: &StormConfig) -> Result<Prepared<StormStage>, TrainError> {
         router: config.router.clone(),
         max_validation_rows: config.validation.max_batches * config.train.micro_batch_size,
     });
-    Ok(Prepared {
-        config_json: serde_json::to_value(config).expect("a config is strings and numbers"),
-        config_toml: commented_toml(config)?,
-        plan,
-        stage,
-        start,
-        data_fingerprint,
-        loop_config,
-    })
+    let prepared = Prepared::new(config, loop_config, plan, start, data_fingerprint)?;
+    Ok((prepared, stage))
 }
 
 /// Reads conversations, and says what was found unless the run is quiet.

@@ -253,10 +253,12 @@ impl Stage for StormStage {
         tensors.router = has_experts.then(|| RouterTerms::new(&self.parts.router, &batch.tokens));
         let weights = Tensor::<1>::from_floats(batch.weights.as_slice(), &device); // [B * T]
         let recomputes = self.parts.train.activation_checkpointing;
+        model.training_pass().begin(self.cursor.num_rows);
         let mut summed = gradients_of_hidden(model, tensors, recomputes, |hidden, labels| {
             let logps = hidden_logps(model, hidden, labels); // [B * T]
             (logps * weights).sum().neg()
         });
+        model.training_pass().end();
         summed.metrics = batch.metrics;
         summed
     }

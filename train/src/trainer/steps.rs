@@ -34,7 +34,7 @@ impl<S: Stage> Trainer<S> {
             return Ok(false);
         };
         let mut report = self.begin_report(&step, lr);
-        if self.reads_late && step.supervised > 0 {
+        if self.reads_late && step.has_gradients() {
             if self.unread.is_empty() {
                 self.unread_since = started;
             }
@@ -145,7 +145,8 @@ impl<S: Stage> Trainer<S> {
             return;
         }
         let text = format!(
-            "the first step took {:.1} s: kernels are compiled, and chosen by measuring",
+            "the first step took {:.1} s: in it a graphics card compiles kernels and chooses some of \
+             them by measuring",
             report.secs
         );
         self.reporter.note(report.step, &text);

@@ -216,7 +216,7 @@ fn noise_on_routers_reaches_a_student_of_experts() {
     assert_eq!(taught("c", 1.0), noisy);
 }
 
-/// A stopped run goes on with the teacher it began with, or not at all.
+/// A run goes on with the teacher it began with, or not at all.
 #[test]
 fn students_are_not_resumed_with_another_teacher() {
     let world = World::new();
@@ -229,13 +229,11 @@ fn students_are_not_resumed_with_another_teacher() {
     };
     save_teacher(1);
     let mut config = distill_config(world.chat_config(&base), &teacher, &world);
-    let options = |stops| world.options("run", IfExists::Resume, stops);
-    distill::run(&config, options(true)).unwrap();
+    let taught = || distill::run(&config, world.options("run", IfExists::Resume, false));
+    taught().unwrap();
     save_teacher(2);
     assert_eq!(
-        distill::run(&config, options(false))
-            .unwrap_err()
-            .to_string(),
+        taught().unwrap_err().to_string(),
         "cannot resume: the training data, the tokenizer or frozen weights changed since the \
          checkpoint was saved"
     );

@@ -8,6 +8,7 @@ use model::hf::load_model;
 use model::params::named_params;
 use train::config::{DpoConfig, DpoLoss, Length, PretrainConfig, Trained};
 use train::dpo;
+use train::run::{Outcome, TrainError};
 use train::run_folder::IfExists;
 
 use crate::world::{World, final_weights, metrics, summary};
@@ -74,6 +75,9 @@ fn pairs_are_told_apart_and_the_reference_stays() {
     config.train.length = Length::Steps(24);
     let before = fs::read(base.join("model.safetensors")).unwrap();
     let options = |run: &str| world.options(run, IfExists::Resume, false);
+    let stopped = dpo::run(&config, world.options("run", IfExists::Refuse, true));
+    assert_eq!(stopped.unwrap(), Outcome::NotBegun);
+    assert!(!world.path("run").exists());
     let done = summary(dpo::run(&config, options("run")).unwrap());
 
     let loss = steps(&world, "run", "loss");
@@ -111,6 +115,15 @@ fn pairs_are_told_apart_and_the_reference_stays() {
     assert_eq!(plan.data.num_documents + plan.data.num_held_out, 40);
     let text = plan.to_string();
     assert!(text.contains("pairs held out"), "{text}");
+
+    // Other weights where the run started are another reference.
+    let mut other = before;
+    let last = other.len() - 4;
+    other[last] ^= 1;
+    fs::write(base.join("model.safetensors"), other).unwrap();
+    fs::remove_dir_all(world.path("run/final")).unwrap();
+    let error = dpo::run(&config, options("run")).unwrap_err();
+    assert!(matches!(error, TrainError::OtherData), "{error}");
 }
 
 /// Adapters learn beside weights that stay what they are, from the same ln 2, whose reference is the

@@ -158,7 +158,7 @@ impl World {
 pub(crate) fn summary(outcome: Outcome) -> RunSummary {
     match outcome {
         Outcome::Completed(summary) => summary,
-        Outcome::Interrupted { step, .. } => panic!("interrupted at step {step}"),
+        outcome => panic!("interrupted: {outcome:?}"),
     }
 }
 

@@ -92,6 +92,17 @@ fn a_step_that_is_found_bad_later_has_changed_nothing() {
     }
 }
 
+/// Answers that are all worth the same teach nothing: such a step is one all the same.
+#[test]
+fn a_step_without_gradients_is_a_step() {
+    let [late, at_once] = [true, false].map(|reads_late| {
+        let run = tempfile::tempdir().unwrap();
+        run_to_end(run.path(), Mishap::NoGradientsInBatches(6..8), reads_late)
+    });
+    assert_eq!(late.0[3]["grad_norm"], 0.0);
+    assert_same(&late, &at_once);
+}
+
 /// Reading falls on the same steps again, so that the bits are the same.
 #[test]
 fn a_resumed_run_that_reads_late_is_the_same_bit_for_bit() {

@@ -66,6 +66,7 @@ pub(crate) enum Mishap {
     NanInBatches(Range<u64>),
     InfiniteGradientInBatches(Range<u64>),
     NoLabelsInBatches(Range<u64>),
+    NoGradientsInBatches(Range<u64>),
 }
 
 /// Row `n` counts upwards from `n` in steps of `n % 3 + 1`, for `n % 9 + 3` tokens.
@@ -102,7 +103,8 @@ impl SyntheticStage {
             Mishap::StopAtBatch(at) => *at == batch,
             Mishap::NanInBatches(range)
             | Mishap::InfiniteGradientInBatches(range)
-            | Mishap::NoLabelsInBatches(range) => range.contains(&batch),
+            | Mishap::NoLabelsInBatches(range)
+            | Mishap::NoGradientsInBatches(range) => range.contains(&batch),
         }
     }
 }
@@ -182,6 +184,9 @@ impl Stage for SyntheticStage {
             }
             Mishap::InfiniteGradientInBatches(_) if batch.goes_wrong => {
                 summed.grads = infinite(model, summed.grads);
+            }
+            Mishap::NoGradientsInBatches(_) if batch.goes_wrong => {
+                summed.grads = GradientsParams::new();
             }
             _ => {}
         }
