@@ -14,13 +14,18 @@ use model::kernels::cards::share_one_stream;
 /// A name of another form, a backend that is not compiled in, or a device that is not there; the
 /// message lists the devices that are.
 pub fn pick_device(spec: &str) -> Result<Device> {
-    if let Some(address) = spec.strip_prefix("remote:") {
-        return Ok(remote_devices("--device", address)?.remove(0));
+    match spec.strip_prefix("remote:") {
+        Some(address) => Ok(remote_devices("--device", address)?.remove(0)),
+        None => local_device("--device", spec),
     }
+}
+
+/// A device of this machine, named behind `flag`.
+fn local_device(flag: &str, spec: &str) -> Result<Device> {
     let (kind, index) = match spec.split_once(':') {
         Some((kind, index)) => {
             let index: usize = index.parse().with_context(|| {
-                format!("--device {spec}: `{index}` is not a device number, expected e.g. {kind}:0")
+                format!("{flag} {spec}: `{index}` is not a device number, expected e.g. {kind}:0")
             })?;
             (kind, index)
         }
@@ -32,9 +37,9 @@ pub fn pick_device(spec: &str) -> Result<Device> {
         "cuda" | "wgpu" | "cpu" => {
             let devices = enumerate(kind);
             let found = devices.into_iter().nth(index);
-            found.with_context(|| unavailable(spec))
+            found.with_context(|| unavailable(flag, spec))
         }
-        _ => bail!("--device {spec}: expected auto, cpu, cuda:N, wgpu:N or remote:HOST:PORT"),
+        _ => bail!("{flag} {spec}: expected auto, cpu, cuda:N, wgpu:N or remote:HOST:PORT"),
     }
 }
 
@@ -48,7 +53,7 @@ pub fn pick_devices(specs: &[String]) -> Result<Vec<Device>> {
     for spec in specs {
         let found = match spec.strip_prefix("remote:") {
             Some(address) => remote_devices("--devices", address)?,
-            None => vec![pick_device(spec)?],
+            None => vec![local_device("--devices", spec)?],
         };
         for device in found {
             ensure!(
@@ -123,7 +128,7 @@ fn is_software(_: &Device) -> bool {
     false
 }
 
-fn unavailable(spec: &str) -> String {
+fn unavailable(flag: &str, spec: &str) -> String {
     let kind = spec.split(':').next().unwrap_or(spec);
     let built = match kind {
         "cuda" if !cfg!(feature = "cuda") => {
@@ -135,7 +140,7 @@ fn unavailable(spec: &str) -> String {
         _ => "",
     };
     format!(
-        "--device {spec}: no such device; available: {}{built}",
+        "{flag} {spec}: no such device; available: {}{built}",
         available_devices().join(", ")
     )
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use dataset::say;
 use model::kernels::cards::memory_of;
@@ -15,7 +15,6 @@ use train::memory::Bytes;
 use train::plan::TrainPlan;
 use train::run::TrainError;
 
-use crate::args::TrainingDevices;
 use crate::config::{load_config, value_of};
 
 const SIZE: &str = "train.micro_batch_size";
@@ -26,10 +25,12 @@ const TENTHS: u64 = 9;
 /// Where a config's run is to take place.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
-    /// Every device works on micro-batches of the same size.
-    pub(crate) devices: &'a TrainingDevices,
+    /// Asked for the devices if a size is to be chosen; all of them work on micro-batches of that size.
+    pub(crate) devices: &'a dyn Fn() -> Result<Vec<Device>>,
     /// Folder of a run that goes on: it has chosen.
     pub(crate) resumed: Option<&'a Path>,
+    /// Whether nothing will run, so that any size will do.
+    pub(crate) is_rehearsed: bool,
 }
 
 /// Reads a stage's config; where it leaves the size of micro-batches to the machine, chooses it.
@@ -56,26 +57,31 @@ pub(crate) fn load_fitting<C: DeserializeOwned>(
             format!("{PASSES}: found {rows}, expected the number of sequences of a step")
         })?,
     };
-    let of_size = |size: usize| -> Result<C> {
+    let of_size = |size: usize, more: &[String]| -> Result<C> {
         let passes = num_rows / size;
         let chosen = [format!("{SIZE}={size}"), format!("{PASSES}={passes}")];
-        load_config(path, &[overrides, &chosen].concat())
+        load_config(path, &[overrides, &chosen, more].concat())
     };
     let begun = place
         .resumed
         .map(|run| size_of(run, num_rows))
         .transpose()?;
     if let Some(size) = begun.flatten() {
-        return of_size(size);
+        return of_size(size, &[]);
     }
-    let devices = place.devices.pick()?;
+    if place.is_rehearsed {
+        return of_size(1, &[]);
+    }
+    let devices = (place.devices)()?;
     let memory = memory(&devices)?;
     let size = largest(num_rows, devices.len(), memory, |size| {
-        Ok(plan(&of_size(size)?)?.memory.total())
+        // What is found in the data is said when the run begins.
+        let config = of_size(size, &["report.quiet=true".to_owned()])?;
+        Ok(plan(&config)?.memory.total())
     })?;
     let (passes, memory) = (num_rows / size, Bytes(memory));
     say!("{SIZE} = {size}, {PASSES} = {passes}: what fits into {memory}");
-    of_size(size)
+    of_size(size, &[])
 }
 
 /// A whole number above 0.
@@ -97,19 +103,26 @@ fn largest(
         "{PASSES}: found {num_rows}, expected a multiple of {num_devices}: the devices share them \
          equally"
     );
-    let mut needed = 0;
-    for size in (1..=num_rows).rev().filter(is_shared) {
-        needed = estimate(size)?;
+    // An estimate reads the data, and grows with the size: half of what is left, each time.
+    let sizes: Vec<usize> = (1..=num_rows).filter(is_shared).collect();
+    let (mut fits, mut too_large, mut needed) = (0, sizes.len(), 0);
+    while fits < too_large {
+        let middle = usize::midpoint(fits, too_large);
+        needed = estimate(sizes[middle])?;
         if needed <= memory / 10 * TENTHS {
-            return Ok(size);
+            fits = middle + 1;
+        } else {
+            too_large = middle;
         }
     }
-    bail!(
+    ensure!(
+        fits > 0,
         "{SIZE}: found \"auto\", but one sequence at a time needs {} and the device has {}: lower \
          data.seq_len, set train.activation_checkpointing = true, or take a smaller model",
         Bytes(needed),
         Bytes(memory)
-    )
+    );
+    Ok(sizes[fits - 1])
 }
 
 /// The size that a run was begun with, if its step has as many sequences.

@@ -8,8 +8,8 @@ use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use train::config::{
-    DistillConfig, DpoConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig, LoyaltyConfig,
-    PretrainConfig, RewardModelConfig, SftConfig, StormConfig, commented_toml,
+    ConfigError, DistillConfig, DpoConfig, ExamSection, FieldDocs, GrpoConfig, LoraSftConfig,
+    LoyaltyConfig, PretrainConfig, RewardModelConfig, SftConfig, StormConfig, commented_toml,
 };
 use train::plan::TrainPlan;
 use train::run::{Outcome, RunOptions, RunSummary, TrainError};
@@ -26,6 +26,7 @@ pub struct TrainingStage<C> {
     /// Name of the stage: its binary, its config and its folder under out/.
     pub name: &'static str,
     exam: fn(&C) -> &ExamSection,
+    validate: fn(&C) -> Result<(), ConfigError>,
     plan: fn(&C) -> Result<TrainPlan, TrainError>,
     run: fn(&C, RunOptions) -> Result<Outcome, TrainError>,
 }
@@ -34,6 +35,7 @@ pub struct TrainingStage<C> {
 pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
     name: train::pretrain::STAGE,
     exam: |config| &config.exam,
+    validate: PretrainConfig::validate,
     plan: train::pretrain::plan,
     run: train::pretrain::run,
 };
@@ -42,6 +44,7 @@ pub const PRETRAIN: TrainingStage<PretrainConfig> = TrainingStage {
 pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
     name: train::full_sft::STAGE,
     exam: |config| &config.exam,
+    validate: SftConfig::validate,
     plan: train::full_sft::plan,
     run: train::full_sft::run,
 };
@@ -50,6 +53,7 @@ pub const FULL_SFT: TrainingStage<SftConfig> = TrainingStage {
 pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
     name: train::lora_sft::STAGE,
     exam: |config| &config.exam,
+    validate: LoraSftConfig::validate,
     plan: train::lora_sft::plan,
     run: train::lora_sft::run,
 };
@@ -58,6 +62,7 @@ pub const LORA_SFT: TrainingStage<LoraSftConfig> = TrainingStage {
 pub const DPO: TrainingStage<DpoConfig> = TrainingStage {
     name: train::dpo::STAGE,
     exam: |config| &config.exam,
+    validate: DpoConfig::validate,
     plan: train::dpo::plan,
     run: train::dpo::run,
 };
@@ -66,6 +71,7 @@ pub const DPO: TrainingStage<DpoConfig> = TrainingStage {
 pub const GRPO: TrainingStage<GrpoConfig> = TrainingStage {
     name: train::grpo::STAGE,
     exam: |config| &config.exam,
+    validate: GrpoConfig::validate,
     plan: train::grpo::plan,
     run: train::grpo::run,
 };
@@ -74,6 +80,7 @@ pub const GRPO: TrainingStage<GrpoConfig> = TrainingStage {
 pub const STORM: TrainingStage<StormConfig> = TrainingStage {
     name: train::storm::STAGE,
     exam: |config| &config.exam,
+    validate: StormConfig::validate,
     plan: train::storm::plan,
     run: train::storm::run,
 };
@@ -82,6 +89,7 @@ pub const STORM: TrainingStage<StormConfig> = TrainingStage {
 pub const LOYALTY: TrainingStage<LoyaltyConfig> = TrainingStage {
     name: train::loyalty::STAGE,
     exam: |config| &config.exam,
+    validate: LoyaltyConfig::validate,
     plan: train::loyalty::plan,
     run: train::loyalty::run,
 };
@@ -90,6 +98,7 @@ pub const LOYALTY: TrainingStage<LoyaltyConfig> = TrainingStage {
 pub const REWARD_MODEL: TrainingStage<RewardModelConfig> = TrainingStage {
     name: train::reward_model::STAGE,
     exam: |config| &config.exam,
+    validate: RewardModelConfig::validate,
     plan: train::reward_model::plan,
     run: train::reward_model::run,
 };
@@ -98,11 +107,23 @@ pub const REWARD_MODEL: TrainingStage<RewardModelConfig> = TrainingStage {
 pub const DISTILL: TrainingStage<DistillConfig> = TrainingStage {
     name: train::distill::STAGE,
     exam: |config| &config.exam,
+    validate: DistillConfig::validate,
     plan: train::distill::plan,
     run: train::distill::run,
 };
 
 impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
+    /// Reads and checks a config, and chooses what it leaves to the machine.
+    ///
+    /// # Errors
+    ///
+    /// A wrong config, or a machine that is too small for it.
+    pub(crate) fn load(&self, path: &Path, overrides: &[String], place: Place<'_>) -> Result<C> {
+        let config = load_fitting(path, overrides, place, self.plan)?;
+        (self.validate)(&config)?;
+        Ok(config)
+    }
+
     /// Trains by a config that is in memory, with the exam that it asks for.
     ///
     /// # Errors
@@ -129,10 +150,11 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
         let path = args.config.as_ref().unwrap_or(&default_path);
         let out_dir = args.out.clone().unwrap_or_else(|| run_folder(path));
         let place = Place {
-            devices: &args.devices,
+            devices: &|| args.devices.pick(),
             resumed: args.resume.then_some(&out_dir),
+            is_rehearsed: false,
         };
-        let config: C = load_fitting(path, &args.all_overrides(), place, self.plan)?;
+        let config = self.load(path, &args.all_overrides(), place)?;
         if args.print_config {
             stdout::print(format_args!(
                 "{}",
@@ -157,6 +179,10 @@ impl<C: DeserializeOwned + Serialize + FieldDocs> TrainingStage<C> {
             Outcome::Completed(summary) => {
                 print_summary(&summary)?;
                 ExitCode::SUCCESS
+            }
+            Outcome::NotBegun => {
+                say!("interrupted before the first step; nothing is saved");
+                ExitCode::from(INTERRUPTED)
             }
             Outcome::Interrupted { step, checkpoint } => {
                 say!(

@@ -7,7 +7,8 @@ use ::eval::fingerprint::model_fingerprint;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use train::config::differences_that_matter;
+use serde_json::Value;
+use train::config::{FieldDifference, differences_that_matter};
 
 use super::table::StageSummary;
 use crate::config::parse_config;
@@ -46,7 +47,8 @@ pub(super) fn check_begun(folder: &Path, start: &Path, notes: bool) -> Result<()
     Ok(())
 }
 
-/// The summary of a stage that was completed with this very config; `None` if it is not complete.
+/// The summary of a stage that was completed with this very config; `None` if it is not complete,
+/// or was killed while the summary was written.
 pub(super) fn done_summary<C: DeserializeOwned + Serialize>(
     config: &C,
     folder: &Path,
@@ -57,11 +59,11 @@ pub(super) fn done_summary<C: DeserializeOwned + Serialize>(
     }
     check_config(config, folder)?;
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let summary = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    Ok(Some(summary))
+    Ok(serde_json::from_str(&text).ok())
 }
 
-/// Refuses what a stage left in a folder when it was asked something else.
+/// Refuses what a stage left in a folder when it was asked something else; it is done, so that a
+/// longer run is something else, too.
 pub(super) fn check_config<C: DeserializeOwned + Serialize>(
     config: &C,
     folder: &Path,
@@ -71,7 +73,16 @@ pub(super) fn check_config<C: DeserializeOwned + Serialize>(
         fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let saved: C = parse_config(&text, &path.display().to_string(), &[])?;
     let (saved, asked) = (serde_json::to_value(&saved)?, serde_json::to_value(config)?);
-    if let Some(difference) = differences_that_matter(&saved, &asked).first() {
+    let length = |config: &Value| config.pointer("/train/length").cloned().unwrap_or_default();
+    let difference = differences_that_matter(&saved, &asked).into_iter().next();
+    let difference = difference.or_else(|| {
+        (length(&saved) != length(&asked)).then(|| FieldDifference {
+            field: "train.length".to_owned(),
+            saved: length(&saved).to_string(),
+            asked: length(&asked).to_string(),
+        })
+    });
+    if let Some(difference) = difference {
         bail!(
             "{} was made with another config ({}: it has {}, asked is {}); delete the folder, or \
              name another --out",

@@ -16,13 +16,15 @@ use clap::Args;
 use dataset::say;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use toml::Value;
 use train::config::{FieldDocs, RejectConfig};
 use train::run::{Outcome, RunOptions};
 use train::run_folder::IfExists;
 
 use crate::args::TrainingDevices;
-use crate::config::{load_config, toml_path};
+use crate::config::{load_config, toml_path, value_of};
 use crate::eval;
+use crate::fit::Place;
 use crate::interrupt::{INTERRUPTED, stop_on_signal};
 use crate::reject;
 use crate::stage::{
@@ -153,7 +155,7 @@ impl Pipeline<'_> {
         }
         let start = self.start_of(stage)?;
         let folder = self.out.join(&stage.name);
-        self.check_start(stage, &folder)?;
+        self.check_start(&stage.config, &start, &folder)?;
         let summary = match stage.stage.as_str() {
             name if name == PRETRAIN.name => self.train(&PRETRAIN, stage, &start, &folder)?,
             name if name == FULL_SFT.name => self.train(&FULL_SFT, stage, &start, &folder)?,
@@ -231,6 +233,7 @@ impl Pipeline<'_> {
     /// model, unless it says otherwise.
     fn keep_best(&self, stage: &StageConfig, start: &[String], folder: &Path) -> Result<bool> {
         let config: RejectConfig = load_config(&stage.config, start)?;
+        config.validate()?;
         let is_done = folder.join(train::reject::ROWS).exists();
         if is_done {
             check_config(&config, folder)?;
@@ -276,12 +279,15 @@ impl Pipeline<'_> {
         Ok(Some(named))
     }
 
-    /// Compares the model or tokenizer that a stage has begun with and that it would begin with.
-    fn check_start(&self, stage: &StageConfig, folder: &Path) -> Result<()> {
-        let model = self.model_of(stage)?.map(|(_, model)| model);
+    /// Compares the model or tokenizer that a stage has begun with and that its config, changed by
+    /// `overrides`, makes it begin with.
+    fn check_start(&self, config: &Path, overrides: &[String], folder: &Path) -> Result<()> {
+        let from = value_of(config, overrides, "model.from")?;
+        let from = from.as_ref().and_then(Value::as_str).unwrap_or_default();
+        let tokenizer = self.tokenizer.as_deref();
+        let start = Some(Path::new(from)).filter(|_| !from.is_empty());
         // A dry run may have made none of them.
-        let start = model.or(self.tokenizer.as_ref());
-        let Some(start) = start.filter(|start| start.exists()) else {
+        let Some(start) = start.or(tokenizer).filter(|start| start.is_dir()) else {
             return Ok(());
         };
         check_begun(folder, start, !self.dry_run)
@@ -319,7 +325,12 @@ impl Pipeline<'_> {
         start: &[String],
         folder: &Path,
     ) -> Result<Option<StageSummary>> {
-        let config: C = load_config(&stage.config, start)?;
+        let place = Place {
+            devices: &|| Ok(self.devices.clone()),
+            resumed: Some(folder),
+            is_rehearsed: self.dry_run,
+        };
+        let config = training.load(&stage.config, start, place)?;
         let done = done_summary(&config, folder)?;
         self.announce(stage, self.start_name(stage), done.is_some());
         if done.is_some() || self.dry_run {
@@ -333,6 +344,7 @@ impl Pipeline<'_> {
                 fs::write(&path, json + "\n").with_context(|| path.display().to_string())?;
                 Ok(Some(summary))
             }
+            Outcome::NotBegun => Ok(None),
             Outcome::Interrupted { step, checkpoint } => {
                 say!(
                     "interrupted after step {step}; saved {}",

@@ -155,7 +155,7 @@ impl Stages<'_> {
         };
         match run(&config, options)? {
             Outcome::Completed(summary) => Ok(summary),
-            Outcome::Interrupted { .. } => Err(Interrupted.into()),
+            Outcome::NotBegun | Outcome::Interrupted { .. } => Err(Interrupted.into()),
         }
     }
 

@@ -124,6 +124,6 @@ fn an_existing_run_is_not_overwritten() {
 fn an_absent_device_is_an_error_that_lists_those_present() {
     let fixture = Fixture::new();
     let message = fails(fixture.pretrain_on("cuda:97", "run", &[]));
-    let expected = "1-pretrain: --device cuda:97: no such device; available: cpu";
+    let expected = "1-pretrain: --devices cuda:97: no such device; available: cpu";
     assert!(message.starts_with(expected), "{message}");
 }

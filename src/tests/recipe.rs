@@ -5,9 +5,11 @@ use std::process::Command;
 
 use crate::fixture::{Fixture, fails, succeeds};
 
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 7] = [
     "train.length=6 steps",
-    "train.micro_batch_size=2",
+    // Chosen when a stage begins, not in the rehearsal, which has no model to plan with.
+    "train.micro_batch_size=auto",
+    "train.grad_accumulation_steps=2",
     "data.seq_len=64",
     "checkpoint.every_steps=3",
     "samples.prompts=[]",
@@ -96,6 +98,8 @@ fn a_recipe_goes_on_where_it_was() {
                 .exists()
         );
     }
+    let config = std::fs::read_to_string(fixture.path("out/3-full_sft/config.toml")).unwrap();
+    assert!(config.contains("\nmicro_batch_size = 2\n"), "{config}");
     let scores = std::fs::read_to_string(fixture.path("out/score/perplexity.json")).unwrap();
     assert!(scores.contains("bits_per_byte"), "{scores}");
     let adapter = fixture.path("out/4-lora_sft/adapter/adapter_config.json");
@@ -138,6 +142,50 @@ fn a_recipe_goes_on_where_it_was() {
         folder("1-pretrain/final")
     );
     assert!(message.contains(&expected), "{message}");
+}
+
+/// The adapters' start is the base model, whatever becomes of the chat model before them.
+#[test]
+fn a_stage_may_name_its_own_start() {
+    let fixture = recipe();
+    let recipe = std::fs::read_to_string(fixture.path("recipe.toml")).unwrap();
+    // Without the exam, which belongs to one chat model.
+    let (recipe, _) = recipe.rsplit_once("[[stages]]").unwrap();
+    let (first, last) = recipe.rsplit_once("set = [").unwrap();
+    let own = "\"model.from={out}/1-pretrain/final\"";
+    fixture.write("recipe.toml", format!("{first}set = [{own}, {last}"));
+    let change = |stage: &str| {
+        let path = fixture.path("out").join(stage);
+        let path = path.join("final/generation_config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + "\n").unwrap();
+    };
+    succeeds(pipeline(&fixture, &[]));
+    change("3-full_sft");
+    succeeds(pipeline(&fixture, &[]));
+    std::fs::remove_dir_all(fixture.path("out/3-full_sft")).unwrap();
+    change("1-pretrain");
+    let message = fails(pipeline(&fixture, &[]));
+    assert!(
+        message.contains("4-lora_sft was begun with another"),
+        "{message}"
+    );
+}
+
+/// The last stage's mistake is found before the first one begins.
+#[test]
+fn a_recipe_is_checked_to_its_end_before_it_begins() {
+    let fixture = recipe();
+    let recipe = std::fs::read_to_string(fixture.path("recipe.toml")).unwrap();
+    let (first, last) = recipe.rsplit_once("set = [").unwrap();
+    fixture.write(
+        "recipe.toml",
+        format!("{first}set = [\"lora.rank=0\", {last}"),
+    );
+    let message = fails(pipeline(&fixture, &[]));
+    assert!(message.contains("stage 4-lora_sft"), "{message}");
+    assert!(message.contains("lora.rank: found 0"), "{message}");
+    assert!(!fixture.path("out/1-pretrain").exists());
 }
 
 /// A tokenizer of other settings would be taken for the one that is asked for.
