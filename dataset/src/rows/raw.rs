@@ -14,7 +14,7 @@ use super::parquet::ParquetRows;
 use super::{RowFault, RowsError};
 use crate::json_values::JsonValues;
 use crate::lines::{Lines, ReadError, TextFile, open_buffered};
-use crate::source::csv::GuardedFile;
+use crate::source::csv::{GuardedFile, is_open_quote};
 
 /// A row as the file has it, or why it cannot be read.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Table {
                     let line = line(None);
                     Err(ReadError::TooLong { path, line }.into())
                 }
-                ErrorKind::Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => {
+                ErrorKind::Io(io) if is_open_quote(io) => {
                     let path = self.path.clone();
                     let line = line(None);
                     Err(ReadError::OpenQuote { path, line }.into())

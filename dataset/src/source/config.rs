@@ -91,11 +91,10 @@ impl SourceConfig {
         if self.format != TextFormat::Auto {
             return Ok(self.format);
         }
-        let ending = path
-            .extension()
-            .and_then(|ending| ending.to_str())
-            .unwrap_or_default();
-        match ending.to_ascii_lowercase().as_str() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.to_ascii_lowercase();
+        let unpacked = name.strip_suffix(".gz").unwrap_or(&name);
+        match unpacked.rsplit_once('.').map_or("", |(_, ending)| ending) {
             "jsonl" | "ndjson" => Ok(TextFormat::Jsonl),
             "json" => Ok(TextFormat::Json),
             "csv" => Ok(TextFormat::Csv),

@@ -1,7 +1,6 @@
 //! Texts of one column of a CSV file with a header line (MiniMind's pretraining layout).
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
 use super::SourceError;
-use crate::lines::{BUFFER_BYTES, MAX_LINE_BYTES, ReadError};
+use crate::lines::{BUFFER_BYTES, MAX_LINE_BYTES, ReadError, TextFile, open_buffered};
 use crate::names::listed;
 
 /// Iterator over one column's values.
 pub(super) struct CsvTexts {
     path: PathBuf,
-    reader: csv::Reader<GuardedFile<File>>,
+    reader: csv::Reader<GuardedFile<BufReader<TextFile>>>,
     row_start: Arc<AtomicU64>,
     column: usize,
     record: ByteRecord,
@@ -23,15 +22,8 @@ pub(super) struct CsvTexts {
 
 impl CsvTexts {
     pub(super) fn open(path: &Path, field: &str) -> Result<Self, SourceError> {
-        let io_error = |source| ReadError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(io_error)?;
-        let (guarded, row_start) = GuardedFile::new(file);
-        let mut reader = ReaderBuilder::new()
-            .buffer_capacity(BUFFER_BYTES)
-            .from_reader(guarded);
+        let (guarded, row_start) = GuardedFile::new(open_buffered(path)?);
+        let mut reader = ReaderBuilder::new().from_reader(guarded);
         let header = reader
             .byte_headers()
             .map_err(|error| csv_error(path, 1, error))?;
@@ -98,6 +90,16 @@ pub(crate) struct GuardedFile<R> {
     place: Place,
 }
 
+/// A table that ends within quotes.
+#[derive(Debug, thiserror::Error)]
+#[error("a quote is never closed")]
+struct OpenQuote;
+
+/// Whether a table could not be read on because it ends within quotes.
+pub(crate) fn is_open_quote(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(source) if source.is::<OpenQuote>())
+}
+
 /// Where in a table's text a byte stands, as RFC 4180 has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -143,7 +145,7 @@ impl<R: Read> Read for GuardedFile<R> {
         }
         let len = self.file.read(buffer)?;
         if len == 0 && self.place == Place::Quoted {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::other(OpenQuote));
         }
         let bytes = buffer[..len].iter();
         self.place = bytes.fold(self.place, |place, &byte| place.after(byte));
@@ -156,12 +158,14 @@ impl<R: Read> Read for GuardedFile<R> {
 /// from its place in the file, so the row is read again as it stands there.
 fn not_utf8_error(path: &Path, row: &csv::Position) -> ReadError {
     let mut bytes = Vec::new();
-    let mut read_row = || -> io::Result<()> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(row.byte()))?;
-        file.take(2 * MAX_LINE_BYTES as u64)
-            .read_to_end(&mut bytes)?;
-        Ok(())
+    let mut file = match open_buffered(path) {
+        Ok(file) => file,
+        Err(error) => return error,
+    };
+    let mut read_row = || {
+        io::copy(&mut file.by_ref().take(row.byte()), &mut io::sink())?;
+        let most = 2 * MAX_LINE_BYTES as u64;
+        file.by_ref().take(most).read_to_end(&mut bytes)
     };
     let path = path.to_owned();
     if let Err(source) = read_row() {
@@ -184,7 +188,7 @@ fn csv_error(path: &Path, line: u64, error: csv::Error) -> SourceError {
             line: line as usize,
         }
         .into(),
-        ErrorKind::Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => ReadError::OpenQuote {
+        ErrorKind::Io(io) if is_open_quote(io) => ReadError::OpenQuote {
             path,
             line: line as usize,
         }

@@ -38,7 +38,7 @@ pub enum SourceError {
         pattern: String,
     },
     /// The file's name does not say how to read it.
-    #[error("{}: unknown kind of file, expected .jsonl, .json, .csv or .txt, or set `format`", path.display())]
+    #[error("{}: unknown kind of file, expected .jsonl, .json, .csv or .txt, each also with .gz, or set `format`", path.display())]
     UnknownFormat {
         /// File that was found.
         path: PathBuf,

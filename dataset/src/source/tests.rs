@@ -1,6 +1,10 @@
 //! Tests of the document readers: a good file, an empty one and a broken row of each kind.
 
 use std::fs;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use super::*;
 
@@ -147,6 +151,28 @@ fn csv_texts_are_read() {
 }
 
 /// Row 2 of the table is line 4 of the file, because of a line end in a quoted value.
+fn packed(text: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    packer.write_all(text).unwrap();
+    packer.finish().unwrap()
+}
+
+/// The name behind `.gz` says what is in it, and messages are of what was packed.
+#[test]
+fn packed_files_are_read() {
+    let csv = b"text\nok\n\"a\nb\"\n";
+    assert_eq!(read_file("a.csv.gz", packed(csv)).unwrap(), ["ok", "a\nb"]);
+    let jsonl = packed(b"{\"text\": \"ok\"}\n");
+    assert_eq!(read_file("a.JSONL.gz", jsonl).unwrap(), ["ok"]);
+    let error = read_file("a.csv.gz", packed(b"text\nok\n\"b\nc\xffd\"\n")).unwrap_err();
+    let expected = "a.csv.gz:4: found a byte that is not UTF-8 at offset 12 of the file";
+    assert_eq!(error, expected);
+    let mut cut = packed(csv);
+    cut.truncate(cut.len() - 6);
+    let error = read_file("a.csv.gz", cut).unwrap_err();
+    assert!(!error.contains("quote"), "{error}");
+}
+
 #[test]
 fn a_broken_csv_row_is_named_by_line() {
     let error = read_file("a.csv", "id,text\n1,\"a\nb\"\n2,x,y\n").unwrap_err();
@@ -259,7 +285,8 @@ fn globs_and_several_sources_are_read_in_order() {
     );
     assert_eq!(
         fails(SourceConfig::new(path("c.log"))),
-        "c.log: unknown kind of file, expected .jsonl, .json, .csv or .txt, or set `format`"
+        "c.log: unknown kind of file, expected .jsonl, .json, .csv or .txt, each also with .gz, or set \
+         `format`"
     );
     assert_eq!(
         fails(SourceConfig::new("a***")),
