@@ -2,13 +2,14 @@
 //!
 //! Axis letters: `B` rows, `T` slots fed in this step, `D` hidden size, `V` vocabulary.
 //!
-//! A request's tokens do not depend on who shares the batch, bit for bit. Prompts are read alone,
-//! whole pieces of [`PROMPT_PIECE`] tokens first, some at once, then the rest by itself: sums over
-//! tokens of a piece or more do not depend on how many there are, so that a beginning taken from the
-//! prefix cache is what reading it again would give. A prompt that several ask one after another, as
-//! a group of rollouts does, is read once. Decoding feeds one token per row through kernels
-//! whose sums do not depend on the number of rows. The exception is a mixture of experts: how many
-//! tokens its router and each expert get decides how their products sum.
+//! On the CPU a request's tokens do not depend on who shares the batch, bit for bit. Prompts are read
+//! alone, whole pieces of [`PROMPT_PIECE`] tokens first, some at once, then the rest by itself: sums
+//! over tokens of a piece or more do not depend on how many there are, so that a beginning taken from
+//! the prefix cache is what reading it again would give. A prompt that several ask one after another,
+//! as a group of rollouts does, is read once. Decoding feeds one token per row through kernels whose
+//! sums do not depend on the number of rows. The exception is a mixture of experts: how many tokens its
+//! router and each expert get decides how their products sum. Graphics cards choose how to sum by the
+//! number of rows and of slots, so that there numbers are the same up to rounding.
 
 mod choose;
 mod request;

@@ -36,7 +36,7 @@ pub use per_token::token_cross_entropy;
 ///
 /// # Panics
 ///
-/// When the shapes disagree, or a label is neither ignored nor below `V`.
+/// When the shapes disagree, or, on the CPU, a label is neither ignored nor below `V`.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
     weight: Tensor<2>,

@@ -30,7 +30,7 @@ use crate::kernels::{is_fused_f32, is_fused_operand};
 ///
 /// # Panics
 ///
-/// When the shapes disagree, or a label is neither ignored nor below `V`.
+/// When the shapes disagree, or, on the CPU, a label is neither ignored nor below `V`.
 pub fn token_cross_entropy(
     hidden: Tensor<2>,
     weight: Tensor<2>,
