@@ -79,7 +79,11 @@ pub(crate) fn outcome_on(
     let probe = tensor(&probe(out.dims()[0]), dtype, device);
     // Along the axis: a sum over all elements is atomic on graphics cards, and software drivers
     // have crashed on that.
-    let grads = (out.clone() * probe).sum_dim(0).backward();
+    let loss = (out.clone() * probe).sum_dim(0);
+    // Read first: Burn may fuse a sum with what follows it into a kernel whose one unit goes over all
+    // elements twice, and Mesa's software driver ends a kernel's loops after 65,535 iterations.
+    let _ = floats(loss.clone());
+    let grads = loss.backward();
     let grads = inputs
         .iter()
         .map(|input| floats(input.grad(&grads).expect("every input is tracked")))
