@@ -154,7 +154,9 @@ fn available() -> Option<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     let free = system.available_memory();
-    let limit = system.cgroup_limits().map(|limits| limits.free_memory);
+    // Not its `free_memory`: files in the page cache count as used there, and make room when asked.
+    let limits = system.cgroup_limits();
+    let limit = limits.map(|limits| limits.total_memory.saturating_sub(limits.rss));
     Some(limit.map_or(free, |limit| limit.min(free))).filter(|&bytes| bytes > 0)
 }
 

@@ -67,6 +67,8 @@ fn a_run_killed_many_times_ends_with_the_same_weights() {
                 break;
             }
             num_kills += 1;
+            // And the machine may be slower by now than when it was measured.
+            whole = whole.mul_f64(1.05);
         }
         assert_eq!(fixture.weights_hash(&run), expected, "round {round}");
         let metrics = std::fs::read_to_string(fixture.path(&run).join("metrics.jsonl")).unwrap();

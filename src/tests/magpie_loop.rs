@@ -50,8 +50,8 @@ fn tuned(
     command
 }
 
-/// Trained on whole conversations, a model writes its corpus's questions (half of 40 at least; 26
-/// when this was recorded) and ends most of them itself; trained on answers alone, the same steps
+/// Trained on whole conversations, a model writes its corpus's questions (37 or 38 of 40 with six
+/// seeds when this was recorded) and ends them itself; trained on answers alone, the same steps
 /// leave it without any.
 #[test]
 fn only_a_model_that_learned_users_turns_writes_questions() {
@@ -71,7 +71,7 @@ fn only_a_model_that_learned_users_turns_writes_questions() {
         let loss_on_setting = format!("data.loss_on={loss_on}");
         let settings = [
             loss_on_setting.as_str(),
-            "train.length=100 steps",
+            "train.length=200 steps",
             "optimizer.lr=0.005",
         ];
         let config = ["full_sft", "configs/3-full_sft.quickstart.toml"];
@@ -99,7 +99,7 @@ fn only_a_model_that_learned_users_turns_writes_questions() {
         (known, counts["terminated"].as_u64().unwrap())
     };
     let (known, terminated) = asked("all");
-    assert!(known >= 20 && terminated >= 30, "{known}, {terminated}");
+    assert!(known >= 30 && terminated >= 30, "{known}, {terminated}");
     let (known, terminated) = asked("assistant");
     assert_eq!(known, 0, "{terminated} of its texts end");
 }
