@@ -5,11 +5,15 @@
 //! Kalamkar et al. 2019, arXiv:1905.12322 (the same of bf16).
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod bf16;
 mod f16;
 #[cfg(any(target_arch = "x86_64", test))]
 mod pairs;
+#[cfg(any(target_arch = "x86_64", test))]
+mod panels;
 
 use std::borrow::Cow;
 
@@ -105,6 +109,9 @@ pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, into: Into) {
         (View::Wide(a), View::Wide(b)) => matmul(out, a, b, into),
         #[cfg(target_arch = "x86_64")]
         (View::Narrow(a), View::Narrow(b)) => {
+            if let Some(tiles) = amx::Amx::try_new() {
+                return pairs::matmul(tiles, out, a, b, into);
+            }
             let tiles = avx512::Avx512Bf16::try_new().expect("operands are narrow where it is");
             pairs::matmul(tiles, out, a, b, into);
         }
@@ -115,7 +122,7 @@ pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, into: Into) {
 /// Whether the processor has instructions for products of bf16.
 fn multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    let is_there = avx512::Avx512Bf16::try_new().is_some();
+    let is_there = amx::Amx::try_new().is_some() || avx512::Avx512Bf16::try_new().is_some();
     #[cfg(not(target_arch = "x86_64"))]
     let is_there = false;
     is_there

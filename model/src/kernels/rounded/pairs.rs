@@ -1,44 +1,61 @@
 //! A blocked product whose innermost step multiplies two neighbours of the inner axis at once, as
-//! processors do for bf16: `sum += a[k] * b[k] + a[k + 1] * b[k + 1]` in every lane.
+//! processors do for bf16: `sum += a[k] * b[k] + a[k + 1] * b[k + 1]`.
 //!
-//! Both operands are first laid out as panels: of `ROWS` rows of one and of `COLS` columns of the
-//! other, pair after pair. A row's pair meets all columns' pairs of a panel in registers.
+//! Both operands are first laid out as panels: of some rows of one and of `COLS` columns of the
+//! other. The pairs of a panel of rows meet those of a panel of columns in registers.
 
 use half::bf16;
 use rayon::prelude::*;
 
+use super::panels::{Aligned, Layout, SIDE, Square};
 use crate::kernels::matmul::{Into, Matrix};
 
-/// Rows of a tile: with two vectors of columns, 24 of 32 registers are sums.
-pub(super) const ROWS: usize = 12;
-/// Columns of a tile, two vectors of 16.
+/// Columns of a tile.
 pub(super) const COLS: usize = 32;
-/// Inner lengths are cut to this: a panel of rows is 24 KiB then.
-const MAX_INNER: usize = 1024;
-/// Rows of a task at most: their panels, 192 KiB, stay in the second cache while columns pass by.
-const MAX_TASK_ROWS: usize = 8 * ROWS;
+/// Rows of a tile at most.
+const MAX_ROWS: usize = 32;
+/// Panels of columns that the panels of rows meet in turn: few enough for the second cache, and
+/// enough that a row of the product is written in runs.
+const GROUP: usize = 8;
+/// Panels of rows of a task at most.
+const MAX_TASK_PANELS: usize = 8;
 /// Tasks per thread at least, where there are rows enough, so that none waits long for another.
 const TASKS_PER_THREAD: usize = 4;
-
-/// Sums of a tile.
-pub(super) type Tile = [[f32; COLS]; ROWS];
 
 /// Two neighbours of the inner axis, the first in the lower half.
 pub(super) type Pair = u32;
 
 /// What multiplies panels.
 pub(super) trait Tiles: Copy + Sync {
-    /// Replaces `sums` by the products of a panel of rows and a panel of columns, pair by pair.
-    fn multiply(self, rows: &[[Pair; ROWS]], cols: &[[Pair; COLS]], sums: &mut Tile);
+    /// Rows of a tile, `MAX_ROWS` at most.
+    const ROWS: usize;
+    /// How pairs lie in a panel of rows. In one of columns they are `Layout::Lanes`.
+    const LAYOUT: Layout;
+    /// Inner lengths are cut to this, whole squares of pairs.
+    const MAX_INNER: usize;
+
+    /// Does `work`, which multiplies on this thread alone.
+    fn scope(self, work: impl FnOnce());
+
+    /// Replaces `sums`, `ROWS` rows of `COLS`, by the products of a panel of rows and a panel of
+    /// columns. All three begin with a cache line, and both panels have whole squares of pairs.
+    fn multiply(self, rows: &[Pair], cols: &[Pair], sums: &mut [f32]);
+
+    /// Makes rows of columns.
+    fn turn(self, square: &mut Square);
 }
+
+/// Sums of a tile.
+#[repr(align(64))]
+struct Sums([f32; MAX_ROWS * COLS]);
 
 /// Writes `a * b` into the row-major `out`.
 ///
 /// # Panics
 ///
 /// When the shapes disagree.
-pub(super) fn matmul(
-    tiles: impl Tiles,
+pub(super) fn matmul<T: Tiles>(
+    tiles: T,
     out: &mut [f32],
     a: Matrix<'_, bf16>,
     b: Matrix<'_, bf16>,
@@ -53,43 +70,60 @@ pub(super) fn matmul(
     if out.is_empty() {
         return;
     }
-    let task_rows = task_rows(num_rows);
-    for start in (0..inner).step_by(MAX_INNER) {
-        let length = (inner - start).min(MAX_INNER);
-        let num_pairs = length.div_ceil(2);
-        let rows = panels::<ROWS>(a, start, length);
-        let cols = panels::<COLS>(b.transposed(), start, length);
+    let task_rows = task_rows::<T>(num_rows);
+    for start in (0..inner).step_by(T::MAX_INNER) {
+        let range = start..inner.min(start + T::MAX_INNER);
+        let num_pairs = range.len().div_ceil(2).next_multiple_of(SIDE);
+        let turn = |square: &mut Square| tiles.turn(square);
+        let rows = Aligned::panels(a, range.clone(), T::ROWS, T::LAYOUT, turn);
+        let cols = Aligned::panels(b.transposed(), range, COLS, Layout::Lanes, turn);
+        let (rows, cols) = (rows.pairs(), cols.pairs());
         out.par_chunks_mut(task_rows * num_cols)
-            .zip(rows.par_chunks(task_rows / ROWS * num_pairs))
+            .zip(rows.par_chunks(task_rows * num_pairs))
             .for_each(|(out, rows)| {
-                for (panel, cols) in cols.chunks_exact(num_pairs).enumerate() {
-                    let first_col = panel * COLS;
-                    for (rows, out) in rows
-                        .chunks_exact(num_pairs)
-                        .zip(out.chunks_mut(ROWS * num_cols))
-                    {
-                        let mut sums = [[0.0; COLS]; ROWS];
-                        tiles.multiply(rows, cols, &mut sums);
-                        for (out, sums) in out.chunks_exact_mut(num_cols).zip(&sums) {
-                            store(&mut out[first_col..], sums, into);
-                        }
-                    }
-                }
+                tiles.scope(|| multiply(tiles, out, rows, cols, [num_pairs, num_cols], into));
             });
         into = Into::Sum;
     }
 }
 
+/// Some rows of a product.
+fn multiply<T: Tiles>(
+    tiles: T,
+    out: &mut [f32],
+    rows: &[Pair],
+    cols: &[Pair],
+    [num_pairs, num_cols]: [usize; 2],
+    into: Into,
+) {
+    let mut sums = Sums([0.0; MAX_ROWS * COLS]);
+    let sums = &mut sums.0[..T::ROWS * COLS];
+    for (group, cols) in cols.chunks(GROUP * COLS * num_pairs).enumerate() {
+        for (rows, out) in rows
+            .chunks_exact(T::ROWS * num_pairs)
+            .zip(out.chunks_mut(T::ROWS * num_cols))
+        {
+            for (panel, cols) in cols.chunks_exact(COLS * num_pairs).enumerate() {
+                tiles.multiply(rows, cols, sums);
+                let first_col = (group * GROUP + panel) * COLS;
+                for (out, sums) in out.chunks_exact_mut(num_cols).zip(sums.chunks_exact(COLS)) {
+                    store(&mut out[first_col..], sums, into);
+                }
+            }
+        }
+    }
+}
+
 /// Rows of a task, whole panels of them.
-fn task_rows(num_rows: usize) -> usize {
+fn task_rows<T: Tiles>(num_rows: usize) -> usize {
     let tasks = TASKS_PER_THREAD * rayon::current_num_threads();
     num_rows
         .div_ceil(tasks)
-        .next_multiple_of(ROWS)
-        .min(MAX_TASK_ROWS)
+        .next_multiple_of(T::ROWS)
+        .min(MAX_TASK_PANELS * T::ROWS)
 }
 
-fn store(out: &mut [f32], sums: &[f32; COLS], into: Into) {
+fn store(out: &mut [f32], sums: &[f32], into: Into) {
     match into {
         Into::Place => {
             for (out, sum) in out.iter_mut().zip(sums) {
@@ -104,83 +138,54 @@ fn store(out: &mut [f32], sums: &[f32; COLS], into: Into) {
     }
 }
 
-/// Some columns of a matrix as panels of `LANES` rows each, pair by pair; rows and columns that are
-/// not there are zeros.
-fn panels<const LANES: usize>(
-    matrix: Matrix<'_, bf16>,
-    start: usize,
-    length: usize,
-) -> Vec<[Pair; LANES]> {
-    let [num_rows, _] = matrix.dims();
-    let num_pairs = length.div_ceil(2);
-    let mut panels = vec![[0; LANES]; num_rows.div_ceil(LANES) * num_pairs];
-    let values = matrix.span();
-    let [row_stride, col_stride] = matrix.strides();
-    panels
-        .par_chunks_mut(num_pairs)
-        .enumerate()
-        .for_each(|(panel, pairs)| {
-            let first = panel * LANES;
-            let lanes = LANES.min(num_rows - first);
-            if row_stride == 1 {
-                for (pair, lanes_of) in pairs.iter_mut().enumerate() {
-                    let col = |col: usize| &values[first + (start + col) * col_stride..][..lanes];
-                    let low = col(2 * pair);
-                    if 2 * pair + 1 < length {
-                        for ((out, low), high) in
-                            lanes_of.iter_mut().zip(low).zip(col(2 * pair + 1))
-                        {
-                            *out = pair_of(*low, *high);
-                        }
-                    } else {
-                        for (out, low) in lanes_of.iter_mut().zip(low) {
-                            *out = pair_of(*low, bf16::ZERO);
-                        }
-                    }
-                }
-            } else {
-                for lane in 0..lanes {
-                    let row = &values[(first + lane) * row_stride + start * col_stride..];
-                    for (pair, out) in pairs.iter_mut().enumerate() {
-                        let low = row[2 * pair * col_stride];
-                        let high = if 2 * pair + 1 < length {
-                            row[(2 * pair + 1) * col_stride]
-                        } else {
-                            bf16::ZERO
-                        };
-                        out[lane] = pair_of(low, high);
-                    }
-                }
-            }
-        });
-    panels
-}
-
-fn pair_of(low: bf16, high: bf16) -> Pair {
-    Pair::from(high.to_bits()) << 16 | Pair::from(low.to_bits())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::rounded::bf16::narrowed;
 
-    /// The processor's step in plain words. Source: Intel 64 and IA-32 Architectures Software
-    /// Developer's Manual, VDPBF16PS.
+    /// The processor's steps in plain words. Source: Intel 64 and IA-32 Architectures Software
+    /// Developer's Manual, VDPBF16PS and TDPBF16PS.
     #[derive(Clone, Copy)]
-    struct Plain;
+    struct Plain<const ROWS: usize, const IS_ROW_BY_ROW: bool>;
 
-    impl Tiles for Plain {
-        fn multiply(self, rows: &[[Pair; ROWS]], cols: &[[Pair; COLS]], sums: &mut Tile) {
+    impl<const ROWS: usize, const IS_ROW_BY_ROW: bool> Tiles for Plain<ROWS, IS_ROW_BY_ROW> {
+        const ROWS: usize = ROWS;
+        const LAYOUT: Layout = if IS_ROW_BY_ROW {
+            Layout::Runs
+        } else {
+            Layout::Lanes
+        };
+        const MAX_INNER: usize = 64;
+
+        fn scope(self, work: impl FnOnce()) {
+            work();
+        }
+
+        fn multiply(self, rows: &[Pair], cols: &[Pair], sums: &mut [f32]) {
             let high = |pair: Pair| f32::from_bits(pair & 0xffff_0000);
             let low = |pair: Pair| f32::from_bits(pair << 16);
-            *sums = [[0.0; COLS]; ROWS];
-            for (rows, cols) in rows.iter().zip(cols) {
-                for (row, sums) in rows.iter().zip(&mut *sums) {
+            assert_eq!(sums.len(), ROWS * COLS);
+            sums.fill(0.0);
+            for (pair, cols) in cols.chunks_exact(COLS).enumerate() {
+                for (row, sums) in sums.chunks_exact_mut(COLS).enumerate() {
+                    let row = rows[if IS_ROW_BY_ROW {
+                        (pair / SIDE * ROWS + row) * SIDE + pair % SIDE
+                    } else {
+                        pair * ROWS + row
+                    }];
                     for (col, sum) in cols.iter().zip(sums) {
-                        *sum += high(*row) * high(*col);
-                        *sum += low(*row) * low(*col);
+                        *sum += high(row) * high(*col);
+                        *sum += low(row) * low(*col);
                     }
+                }
+            }
+        }
+
+        fn turn(self, square: &mut Square) {
+            let before = *square;
+            for (row, pairs) in square.iter_mut().enumerate() {
+                for (col, pair) in pairs.iter_mut().enumerate() {
+                    *pair = before[col][row];
                 }
             }
         }
@@ -238,7 +243,7 @@ mod tests {
         }
     }
 
-    fn check_all(tiles: impl Tiles) {
+    fn check_all<T: Tiles>(tiles: T) {
         let shapes = [
             [1, 1, 1],
             [1, 2, 33],
@@ -246,7 +251,8 @@ mod tests {
             [12, 64, 32],
             [25, 129, 65],
             [200, 40, 70],
-            [14, 2 * MAX_INNER + 3, 40],
+            [70, 33, 3 * GROUP * COLS + 5],
+            [14, 2 * T::MAX_INNER + 3, 40],
         ];
         for shape in shapes {
             for turned in [[false, false], [true, false], [false, true], [true, true]] {
@@ -255,25 +261,32 @@ mod tests {
         }
     }
 
-    /// Odd sizes, both layouts of both operands, inner axes of more than one block.
+    /// Odd sizes, both layouts of both operands, inner axes of more than one block, tiles of any
+    /// height.
     #[test]
     fn every_tile_reaches_its_place() {
-        check_all(Plain);
+        check_all(Plain::<12, false>);
+        check_all(Plain::<32, true>);
     }
 
     /// Nothing to sum is zero, or nothing added.
     #[test]
     fn an_empty_inner_axis_sums_to_nothing() {
-        check(Plain, [3, 0, 5], [false, false]);
+        check(Plain::<12, false>, [3, 0, 5], [false, false]);
     }
 
-    /// On processors that have the instruction, it does what its manual says.
+    /// On processors that have the instructions, they do what their manual says.
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_processors_own_tiles_reach_their_places() {
-        match crate::kernels::rounded::avx512::Avx512Bf16::try_new() {
+        use crate::kernels::rounded::{amx::Amx, avx512::Avx512Bf16};
+        match Avx512Bf16::try_new() {
             Some(tiles) => check_all(tiles),
             None => println!("skipped: this processor has no AVX512-BF16"),
+        }
+        match Amx::try_new() {
+            Some(tiles) => check_all(tiles),
+            None => println!("skipped: this processor has no AMX-BF16"),
         }
     }
 }
