@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use dataset::say;
 use model::kernels::cards::memory_of;
 use serde::de::DeserializeOwned;
+use sysinfo::CGroupLimits;
 use toml::Value;
 use train::memory::Bytes;
 use train::plan::TrainPlan;
@@ -153,11 +154,15 @@ fn memory(devices: &[Device]) -> Result<u64> {
 fn available() -> Option<u64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    let free = system.available_memory();
-    // Not its `free_memory`: files in the page cache count as used there, and make room when asked.
-    let limits = system.cgroup_limits();
-    let limit = limits.map(|limits| limits.total_memory.saturating_sub(limits.rss));
-    Some(limit.map_or(free, |limit| limit.min(free))).filter(|&bytes| bytes > 0)
+    let bytes = usable(system.available_memory(), system.cgroup_limits());
+    Some(bytes).filter(|&bytes| bytes > 0)
+}
+
+/// The least of what the machine has and what this process's group may still take. Not the group's
+/// `free_memory`: files in the page cache count as used there, and make room when asked.
+fn usable(available: u64, limits: Option<CGroupLimits>) -> u64 {
+    let left = limits.map(|limits| limits.total_memory.saturating_sub(limits.rss));
+    left.map_or(available, |left| left.min(available))
 }
 
 #[cfg(test)]
@@ -189,6 +194,20 @@ mod tests {
             error.contains("found 8, expected a multiple of 3"),
             "{error}"
         );
+    }
+
+    /// By hand: of eight bytes that a group may take its processes have two, and files the rest.
+    #[test]
+    fn files_in_the_page_cache_leave_memory_to_use() {
+        let limits = CGroupLimits {
+            total_memory: 8,
+            free_memory: 0,
+            free_swap: 0,
+            rss: 2,
+        };
+        assert_eq!(usable(20, Some(limits.clone())), 6);
+        assert_eq!(usable(5, Some(limits)), 5);
+        assert_eq!(usable(20, None), 20);
     }
 
     #[test]

@@ -77,37 +77,48 @@ pub(super) fn matmul<T: Tiles>(
         let turn = |square: &mut Square| tiles.turn(square);
         let rows = Aligned::panels(a, range.clone(), T::ROWS, T::LAYOUT, turn);
         let cols = Aligned::panels(b.transposed(), range, COLS, Layout::Lanes, turn);
-        let (rows, cols) = (rows.pairs(), cols.pairs());
+        let block = Block {
+            cols: cols.pairs(),
+            num_pairs,
+            num_cols,
+            into,
+        };
         out.par_chunks_mut(task_rows * num_cols)
-            .zip(rows.par_chunks(task_rows * num_pairs))
-            .for_each(|(out, rows)| {
-                tiles.scope(|| multiply(tiles, out, rows, cols, [num_pairs, num_cols], into));
-            });
+            .zip(rows.pairs().par_chunks(task_rows * num_pairs))
+            .for_each(|(out, rows)| tiles.scope(|| block.multiply(tiles, out, rows)));
         into = Into::Sum;
     }
 }
 
-/// Some rows of a product.
-fn multiply<T: Tiles>(
-    tiles: T,
-    out: &mut [f32],
-    rows: &[Pair],
-    cols: &[Pair],
-    [num_pairs, num_cols]: [usize; 2],
+/// What a block of the inner axis gives to every row of the product.
+struct Block<'a> {
+    cols: &'a [Pair],
+    num_pairs: usize,
+    num_cols: usize,
     into: Into,
-) {
-    let mut sums = Sums([0.0; MAX_ROWS * COLS]);
-    let sums = &mut sums.0[..T::ROWS * COLS];
-    for (group, cols) in cols.chunks(GROUP * COLS * num_pairs).enumerate() {
-        for (rows, out) in rows
-            .chunks_exact(T::ROWS * num_pairs)
-            .zip(out.chunks_mut(T::ROWS * num_cols))
-        {
-            for (panel, cols) in cols.chunks_exact(COLS * num_pairs).enumerate() {
-                tiles.multiply(rows, cols, sums);
-                let first_col = (group * GROUP + panel) * COLS;
-                for (out, sums) in out.chunks_exact_mut(num_cols).zip(sums.chunks_exact(COLS)) {
-                    store(&mut out[first_col..], sums, into);
+}
+
+impl Block<'_> {
+    fn multiply<T: Tiles>(&self, tiles: T, out: &mut [f32], rows: &[Pair]) {
+        let Self {
+            cols,
+            num_pairs,
+            num_cols,
+            into,
+        } = *self;
+        let mut sums = Sums([0.0; MAX_ROWS * COLS]);
+        let sums = &mut sums.0[..T::ROWS * COLS];
+        for (group, cols) in cols.chunks(GROUP * COLS * num_pairs).enumerate() {
+            for (rows, out) in rows
+                .chunks_exact(T::ROWS * num_pairs)
+                .zip(out.chunks_mut(T::ROWS * num_cols))
+            {
+                for (panel, cols) in cols.chunks_exact(COLS * num_pairs).enumerate() {
+                    tiles.multiply(rows, cols, sums);
+                    let first_col = (group * GROUP + panel) * COLS;
+                    for (out, sums) in out.chunks_exact_mut(num_cols).zip(sums.chunks_exact(COLS)) {
+                        store(&mut out[first_col..], sums, into);
+                    }
                 }
             }
         }
